@@ -1,0 +1,1 @@
+"""The least a Python server can do for one prediction."""

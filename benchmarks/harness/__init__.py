@@ -1,0 +1,1 @@
+"""What every question shares: subjects, load, measurements, results."""

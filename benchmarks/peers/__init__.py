@@ -1,0 +1,1 @@
+"""Other servers, each in its own environment, with the same models."""

@@ -1,0 +1,184 @@
+"""A serving process under a supervisor: its end of the pipe. Gives signs of life, and follows what it is told, in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import pickle
+import signal
+import socket
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from tidegate import logs
+from tidegate.apps.owner import Desired
+from tidegate.apps.process import ServingProcess, explain, leave, run_loop
+from tidegate.errors import ModelError, NotFound, TidegateError
+from tidegate.serving.live import Prepared
+from tidegate.settings import Settings
+
+logger = logging.getLogger("tidegate.supervisor")
+
+BEAT_SECONDS = 1.0
+
+_MOST_TEXT = 4096
+
+
+def work(
+    desired: Desired,
+    listening: socket.socket,
+    pipe: Connection,
+    index: int,
+    folder: str,
+    grpc_port: int,
+    first: bool,
+) -> None:
+    """A serving process, from its birth to its end. ``first``: the others start now, too."""
+    parent = os.getppid()
+    for name in ("SIGTERM", "SIGINT"):
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    logs.configure(desired.loaded.settings.logs)
+
+    async def serve() -> None:
+        child = Child(desired, pipe, index, parent)
+        await child.serve(listening, Path(folder), grpc_port, first)
+
+    try:
+        run_loop(serve)
+    except Exception as error:
+        with contextlib.suppress(OSError):
+            pipe.send(("failed", explain(error)))
+        if not isinstance(error, TidegateError):
+            logger.exception("serving process %d could not go on", index)
+        leave(2)
+    leave(0)
+
+
+class Child:
+    """Made within the running loop. ``parent`` is the supervisor's process id."""
+
+    def __init__(self, desired: Desired, pipe: Connection, index: int, parent: int) -> None:
+        self._desired = desired
+        self._pipe = pipe
+        self._index = index
+        self._parent = parent
+        self._loop = asyncio.get_running_loop()
+        self._told: asyncio.Queue[tuple[str, int, str]] = asyncio.Queue()
+        self._answer: asyncio.Future[tuple[str, str]] | None = None
+        self._asking = asyncio.Lock()
+        self._alone = False
+        self._process: ServingProcess
+
+    async def serve(self, listening: socket.socket, folder: Path, grpc_port: int, first: bool) -> None:
+        desired = self._desired
+        self._process = ServingProcess(
+            desired.loaded,
+            listening,
+            index=self._index,
+            grpc_port=grpc_port,
+            early=first,
+            metrics_folder=folder,
+            operate=self._operate,
+            on_ready=lambda _port: self._tell("ready", desired.number),
+        )
+        self._process.live.waiting = first
+        self._process.handle_signals()
+        try:
+            self._loop.add_reader(self._pipe.fileno(), self._receive)
+        except NotImplementedError:
+            logger.debug("no readers on this loop; the beat looks at the pipe")
+        self._loop.call_later(BEAT_SECONDS, self._beat)
+        following = self._loop.create_task(self._follow())
+        try:
+            await self._process.run(desired.number, desired.unloaded)
+        finally:
+            following.cancel()
+            self._stop_reading()
+
+    async def _operate(self, operation: str, endpoint: str) -> None:
+        async with self._asking:  # answers carry no number: one question at a time
+            self._answer = self._loop.create_future()
+            self._pipe.send(("ask", operation, endpoint))
+            kind, error = await self._answer
+        if error:
+            raise NotFound(error) if kind == NotFound.__name__ else ModelError(error)
+
+    async def _follow(self) -> None:
+        """Prepares, and then commits or discards; a newer thing to prepare takes the place of the one before."""
+        ready: tuple[int, Prepared, Settings] | None = None
+        while True:
+            kind, number, path = await self._told.get()
+            if kind == "prepare":
+                ready = await self._prepare(number, path)
+                continue
+            if ready is None or ready[0] != number:
+                continue
+            _, prepared, settings = ready
+            ready = None
+            if kind == "discard":
+                self._process.live.discard(prepared)
+                continue
+            try:
+                self._process.commit(prepared, settings)
+            except Exception:
+                logger.exception("serving process %d cannot swap; it ends", self._index, extra={"worker": self._index})
+                self._process.stop()  # another one starts with what all others have in force
+                return
+            self._tell("applied", number)
+
+    async def _prepare(self, number: int, path: str) -> tuple[int, Prepared, Settings] | None:
+        try:
+            wanted = await asyncio.to_thread(_read, path)
+            prepared = await self._process.prepare(wanted.loaded.settings, number, wanted.unloaded)
+        except Exception as error:  # noqa: BLE001 - reported to the supervisor, which tells the operator
+            self._tell("refused", number, explain(error)[:_MOST_TEXT])
+            return None
+        self._tell("prepared", number)
+        return number, prepared, wanted.loaded.settings
+
+    def _tell(self, *message: Any) -> None:
+        with contextlib.suppress(OSError):  # the next beat finds out that nobody is there
+            self._pipe.send(message)
+
+    def _receive(self) -> None:
+        try:
+            while self._pipe.poll():
+                kind, *values = self._pipe.recv()
+                if kind == "all ready":
+                    self._process.live.waiting = False
+                elif kind != "answer":
+                    self._told.put_nowait((kind, values[0], values[1] if len(values) > 1 else ""))
+                elif self._answer is not None and not self._answer.done():
+                    self._answer.set_result(values[0])
+        except (EOFError, OSError):
+            self._end_alone()
+
+    def _end_alone(self) -> None:
+        """The supervisor is gone. Once: a second ``stop`` would not drain, and a pipe at its end is always readable."""
+        if not self._alone:
+            self._alone = True
+            logger.error("the supervisor is gone; this serving process ends", extra={"worker": self._index})
+            self._process.stop()
+        self._stop_reading()
+
+    def _stop_reading(self) -> None:
+        with contextlib.suppress(NotImplementedError):
+            self._loop.remove_reader(self._pipe.fileno())
+
+    def _beat(self) -> None:
+        self._receive()
+        if os.getppid() != self._parent:  # killed: its ends of the pipes live on in the processes forked after this one
+            self._end_alone()
+            return
+        self._tell("beat")
+        self._loop.call_later(BEAT_SECONDS, self._beat)
+
+
+def _read(path: str) -> Desired:
+    desired: Desired = pickle.loads(Path(path).read_bytes())  # noqa: S301 - from the supervisor's own private folder
+    return desired

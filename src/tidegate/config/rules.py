@@ -1,0 +1,81 @@
+"""Rules between settings, which no single type can state. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from tidegate.settings import EndpointSettings, Settings
+
+BASELINE = "baseline"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+
+
+def broken_rules(settings: Settings) -> list[tuple[str, str]]:
+    """Pairs of dotted key and what is wrong."""
+    return [*_server(settings), *_access(settings), *_endpoints(settings)]
+
+
+def _server(settings: Settings) -> Iterator[tuple[str, str]]:
+    server = settings.server
+    if server.grpc_port and server.grpc_port == server.port:
+        yield "server.grpc_port", f"is the HTTP port too ({server.port}); choose another"
+    if not _HEADER.fullmatch(server.correlation_header):
+        yield "server.correlation_header", "is not the name of a header"
+    if settings.tracing.endpoint and not settings.tracing.endpoint.startswith(("http://", "https://")):
+        yield "tracing.endpoint", "must start with http:// or https://"
+
+
+def _access(settings: Settings) -> Iterator[tuple[str, str]]:
+    access = settings.access
+    if access.operate_key and access.operate_key == access.predict_key:
+        yield "access.operate_key", "equals access.predict_key, so that every caller could operate; choose another"
+
+
+def _endpoints(settings: Settings) -> Iterator[tuple[str, str]]:
+    if settings.default_endpoint and settings.default_endpoint not in settings.endpoints:
+        known = ", ".join(sorted(settings.endpoints)[:20]) or "none are configured"
+        yield "default_endpoint", f'no endpoint is called "{settings.default_endpoint}"; endpoints: {known}'
+    for name, endpoint in settings.endpoints.items():
+        key = f"endpoints.{name}"
+        if not _NAME.fullmatch(name):
+            yield key, "a name has letters, digits, - and _, starts with a letter or digit, and has at most 63"
+        yield from _endpoint(key, endpoint)
+
+
+def _endpoint(key: str, endpoint: EndpointSettings) -> Iterator[tuple[str, str]]:
+    yield from _model(key, endpoint.model, endpoint.digest)
+    total = sum(variant.share for variant in endpoint.variants.values())
+    if total > 100:
+        yield f"{key}.variants", f"the shares add up to {total:g}; at most 100"
+    if endpoint.batching.max_queue_rows < endpoint.batching.max_rows:
+        yield (
+            f"{key}.batching.max_queue_rows",
+            f"is {endpoint.batching.max_queue_rows}; at least batching.max_rows ({endpoint.batching.max_rows})",
+        )
+    routing = endpoint.routing
+    for field, header in (("unit_header", routing.unit_header), ("force_header", routing.force_header)):
+        if not _HEADER.fullmatch(header):
+            yield f"{key}.routing.{field}", "is not the name of a header"
+    if routing.unit_header.lower() == routing.force_header.lower():
+        yield f"{key}.routing.force_header", "is the unit header too; choose another"
+    for name, variant in endpoint.variants.items():
+        here = f"{key}.variants.{name}"
+        if name == BASELINE:
+            yield here, f"{BASELINE} is the name of the endpoint's own model; choose another"
+        elif not _NAME.fullmatch(name):
+            yield here, "a name has letters, digits, - and _, starts with a letter or digit, and has at most 63"
+        if variant.shadow and variant.share:
+            yield f"{here}.share", "a shadow takes no traffic; leave out share or shadow"
+        if variant.timeout_ms > endpoint.timeout_ms:
+            yield f"{here}.timeout_ms", f"is longer than the endpoint's timeout_ms ({endpoint.timeout_ms:g})"
+        yield from _model(here, variant.model, variant.digest)
+
+
+def _model(key: str, model: str, digest: str) -> Iterator[tuple[str, str]]:
+    if not model.strip():
+        yield f"{key}.model", "is empty; give a path or URI"
+    if digest and not _DIGEST.fullmatch(digest):
+        yield f"{key}.digest", "expected sha256: and 64 hexadecimal digits"

@@ -1,0 +1,95 @@
+"""Which variant answers: pure, stateless, monotone.
+
+A unit's bucket is a hash of salt and unit in 0..9999. The first candidate takes the buckets from the bottom up, the second
+from the top down, further ones follow the first; so raising the share of either of two candidates keeps everyone
+who was already in, and nobody flips back and forth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import blake2b
+
+import msgspec
+
+from tidegate.errors import InvalidInput, NotFound
+from tidegate.types import EndpointPlan, Variant
+
+BUCKETS = 10_000
+
+
+class Route(msgspec.Struct, frozen=True):
+    """Where a request goes, and who gets a copy."""
+
+    variant: Variant
+    shadows: tuple[Variant, ...] = ()
+    forced: bool = False
+
+
+def bucket(salt: str, unit: str) -> int:
+    """0..9999, uniform over units, independent between salts."""
+    digest = blake2b(unit.encode("utf-8", "surrogatepass"), digest_size=8, key=salt.encode()[:64]).digest()
+    return int.from_bytes(digest, "little") % BUCKETS
+
+
+class Router:
+    """A plan, laid out for choosing: built once per snapshot, so that a choice allocates nothing."""
+
+    def __init__(self, plan: EndpointPlan) -> None:
+        shadows = tuple(variant for variant in plan.variants if variant.shadow)
+        self._plan = plan
+        self._salt = plan.salt or plan.name
+        self._baseline = Route(plan.baseline, shadows)
+        self._ranges = _ranges(plan, shadows)
+        self._forced = {
+            variant.name: Route(variant, tuple(s for s in shadows if s is not variant), forced=True)
+            for variant in plan.variants
+        }
+
+    def choose(self, unit: str, forced: str, version: str, draw: Callable[[], float]) -> Route:
+        """The route of one request. ``draw`` gives a number in [0, 1) for requests without a unit.
+
+        Raises NotFound for a version, InvalidInput for a variant, that the plan does not have.
+        """
+        if version:
+            return self._with_version(version)
+        if forced:
+            return self._named(forced)
+        if self._ranges:
+            place = bucket(self._salt, unit) if unit else int(draw() * BUCKETS)
+            for low, high, route in self._ranges:
+                if low <= place < high:
+                    return route
+        return self._baseline
+
+    def _named(self, name: str) -> Route:
+        try:
+            return self._forced[name]
+        except KeyError:
+            known = ", ".join(self._forced)
+            raise InvalidInput(
+                f"variant {name[:80]!r} is not served by endpoint {self._plan.name!r}; it serves: {known}"
+            ) from None
+
+    def _with_version(self, version: str) -> Route:
+        for route in self._forced.values():
+            if route.variant.model.version == version:
+                return route
+        known = ", ".join(variant.model.version for variant in self._plan.variants)
+        raise NotFound(f"version {version[:80]!r} of {self._plan.name!r} is not served; served: {known}")
+
+
+def _ranges(plan: EndpointPlan, shadows: tuple[Variant, ...]) -> tuple[tuple[int, int, Route], ...]:
+    """Buckets [low, high) of each candidate."""
+    ranges: list[tuple[int, int, Route]] = []
+    bottom, top = 0, BUCKETS
+    for number, variant in enumerate(v for v in plan.variants[1:] if not v.shadow):
+        if number == 1:
+            low, high = top - variant.share, top
+            top = low
+        else:
+            low, high = bottom, bottom + variant.share
+            bottom = high
+        if high > low:
+            ranges.append((low, high, Route(variant, shadows)))
+    return tuple(ranges)

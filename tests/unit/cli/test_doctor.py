@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+from tests.unit.cli.command import run
+from tidegate.cli.doctor import core_requirements, runs_code
+
+
+def findings(*arguments: str, **environment: str) -> tuple[int, dict[str, dict[str, Any]]]:
+    result = run("doctor", "--json", *arguments, environment=environment)
+    return result.exit_code, {finding["name"]: finding for finding in json.loads(result.stdout)}
+
+
+def test_a_good_machine(tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(b"")
+    config = tmp_path / "tidegate.yaml"
+    config.write_text("endpoints: {iris: {model: m.onnx}}\nserver: {port: 0}\n")
+    code, found = findings("--config", str(config))
+    assert code == 0
+    assert found["model iris"]["state"] == "good"
+    assert {"python", "platform", "cores", "[sklearn]"} <= set(found)
+
+
+def test_what_is_broken_gives_exit_code_1(tmp_path: Path) -> None:
+    (tmp_path / "m.joblib").write_bytes(b"")
+    config = tmp_path / "tidegate.yaml"
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        port = busy.getsockname()[1]
+        config.write_text(
+            "endpoints: {a: {model: none.onnx}, b: {model: m.joblib}, c: {model: 's3://x'}}\n"
+            f"server: {{port: {port}}}\ntracing: {{endpoint: 'http://127.0.0.1:9'}}\n"
+        )
+        code, found = findings("--config", str(config))
+    broken = {name for name, finding in found.items() if finding["state"] == "broken"}
+    assert code == 1
+    assert broken == {"model a", "model b", "model c", "HTTP port"}
+    assert found["traces"]["state"] == "note"
+    config.write_text("endpoints: {b: {model: m.joblib}}\nserver: {port: 0}\ntrust: {pickles: [m.joblib]}\n")
+    assert findings("--config", str(config))[0] == 0
+
+
+def test_a_broken_configuration_is_a_finding(tmp_path: Path) -> None:
+    config = tmp_path / "tidegate.yaml"
+    config.write_text("server: {prot: 1}")
+    code, found = findings("--config", str(config))
+    assert code == 1
+    assert "did you mean" in found["configuration"]["text"]
+
+
+def test_core_requirements_leave_out_extras() -> None:
+    names = core_requirements()
+    assert {"uvicorn", "numpy", "onnxruntime"} <= set(names)
+    assert "scikit-learn" not in names
+
+
+def test_formats_that_run_code(tmp_path: Path) -> None:
+    (tmp_path / "model.py").touch()
+    (tmp_path / "a.onnx").touch()
+    assert runs_code(tmp_path)
+    assert not runs_code(tmp_path / "a.onnx")
+
+
+def test_the_text_names_the_command_that_helps(tmp_path: Path) -> None:
+    result = run("doctor", "--config", str(tmp_path / "none.yaml"))
+    assert result.exit_code == 1
+    assert "none.yaml: no such file" in result.stdout
+    assert "tidegate config check" in result.stdout

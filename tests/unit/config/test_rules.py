@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from tidegate.config.rules import broken_rules
+from tidegate.settings import Settings
+
+
+def keys(**given: Any) -> list[str]:
+    return [key for key, _ in broken_rules(msgspec.convert(given, Settings))]
+
+
+def endpoint(**given: Any) -> dict[str, Any]:
+    return {"endpoints": {"a": {"model": "m.onnx"} | given}}
+
+
+def test_good_settings_break_no_rule() -> None:
+    variants = {"b": {"model": "b", "share": 60}, "c": {"model": "c", "share": 40}, "s": {"model": "s", "shadow": True}}
+    assert keys(**endpoint(variants=variants), default_endpoint="a", tracing={"endpoint": "http://o:4318"}) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "key"),
+    [
+        ({"default_endpoint": "x"}, "default_endpoint"),
+        ({"server": {"port": 9000, "grpc_port": 9000}}, "server.grpc_port"),
+        ({"server": {"correlation_header": "X Y"}}, "server.correlation_header"),
+        ({"tracing": {"endpoint": "otel:4317"}}, "tracing.endpoint"),
+        ({"access": {"predict_key": "k", "operate_key": "k"}}, "access.operate_key"),
+        ({"endpoints": {"a b": {"model": "m"}}}, "endpoints.a b"),
+        ({"endpoints": {"a.b": {"model": "m"}}}, "endpoints.a.b"),
+        (endpoint(model=" "), "endpoints.a.model"),
+        (endpoint(digest="sha256:12"), "endpoints.a.digest"),
+        (endpoint(batching={"max_rows": 10, "max_queue_rows": 9}), "endpoints.a.batching.max_queue_rows"),
+        (endpoint(routing={"unit_header": "a:b"}), "endpoints.a.routing.unit_header"),
+        (endpoint(routing={"unit_header": "x-canary"}), "endpoints.a.routing.force_header"),
+        (endpoint(variants={"baseline": {"model": "b"}}), "endpoints.a.variants.baseline"),
+        (endpoint(variants={"-": {"model": "b"}}), "endpoints.a.variants.-"),
+        (endpoint(variants={"b": {"model": ""}}), "endpoints.a.variants.b.model"),
+        (endpoint(variants={"b": {"model": "b", "share": 1, "shadow": True}}), "endpoints.a.variants.b.share"),
+        (
+            endpoint(timeout_ms=10, variants={"b": {"model": "b", "timeout_ms": 11}}),
+            "endpoints.a.variants.b.timeout_ms",
+        ),
+        (endpoint(variants={n: {"model": n, "share": 50.5} for n in "bc"}), "endpoints.a.variants"),
+    ],
+)
+def test_each_rule(given: dict[str, Any], key: str) -> None:
+    assert keys(**given) == [key]
