@@ -31,7 +31,7 @@ def main() -> None:
         dev.write("\n".join([*group, "uv"]) + "\n")
         dev.flush()
         compile_pins("dev.txt", "--all-extras", "pyproject.toml", "requirements/build.in", dev.name, *upgrade)
-    extras = ["--extra", "sklearn", "--extra", "grpc"]
+    extras = ["--extra", "sklearn", "--extra", "grpc", "--extra", "control"]
     compile_pins("run.txt", *extras, "pyproject.toml", "requirements/build.in", "-c", "requirements/dev.txt", *upgrade)
 
 

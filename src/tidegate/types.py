@@ -141,12 +141,29 @@ class Variant(msgspec.Struct, frozen=True):
     shadow: bool = False
 
 
+class Exposing(msgspec.Struct, frozen=True):
+    """An experiment on an endpoint: the first answer to each of its units is recorded.
+
+    Units whose bucket under the salt ``layer`` is in [start, end) take part; the others get the baseline and leave no
+    record. Experiments with disjoint ranges of one layer exclude each other; different layers are independent.
+    """
+
+    experiment: str
+    layer: str = ""
+    start: int = 0
+    end: int = 10_000
+
+
 class EndpointPlan(msgspec.Struct, frozen=True):
-    """How one endpoint's traffic is split. ``variants[0]`` is the baseline and takes what no other takes."""
+    """How one endpoint's traffic is split. ``variants[0]`` is the baseline and takes what no other takes.
+
+    A variant with share 0 that is no shadow is kept warm: it is loaded, and answers forced requests only.
+    """
 
     name: str
     variants: tuple[Variant, ...]
     salt: str = ""
+    experiment: Exposing | None = None
 
     @property
     def baseline(self) -> Variant:
@@ -178,3 +195,31 @@ class Prediction(msgspec.Struct, frozen=True):
     timing: Timing = Timing()
     cached: bool = False
     forced: bool = False
+
+
+Outcome = Literal["pass", "fail", "undecided", "no_data"]
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one test concludes, with all that it takes to recompute it. ``no_data`` never counts as a pass."""
+
+    guardrail: str
+    """errors, latency, outputs, outcome, prometheus, budget, split (sample ratio)."""
+    test: str
+    """The statistical test, in the words of docs/design/statistics.md."""
+    outcome: Outcome
+    reason: str
+    """One sentence for people, with the figures."""
+    evidence: float = 0.0
+    """Natural logarithm of the e-value against the candidate; 0 says nothing, ``threshold`` rejects."""
+    threshold: float = 0.0
+    """log(1/alpha)."""
+    support: float = 0.0
+    """Natural logarithm of the e-value for the candidate being good enough; ``threshold`` passes."""
+    p: float = 1.0
+    alpha: float = 0.0
+    counts: Mapping[str, float] = {}
+    estimate: float | None = None
+    """Of the effect: ratio of error rates, ratio of the quantiles, distance, difference of the metric."""
+    interval: tuple[float, float] | None = None
+    """Valid at any time, with confidence 1 − alpha."""

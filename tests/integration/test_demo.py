@@ -15,7 +15,7 @@ from tests.integration.pages import free_port, ready
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_the_demo_serves_shows_figures_and_ends_cleanly(tmp_path: Path) -> None:
     port = free_port()
     command = [sys.executable, "-m", "tidegate", "demo", "--port", str(port), "--folder", str(tmp_path / "run")]
@@ -33,7 +33,7 @@ def test_the_demo_serves_shows_figures_and_ends_cleanly(tmp_path: Path) -> None:
             for call in calls
         ]
         demo.send_signal(signal.SIGINT)
-        rest = demo.communicate(timeout=60)[0]
+        rest = demo.communicate(timeout=180)[0]
     finally:
         demo.terminate()
         demo.wait(60)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from tidegate.settings import EndpointSettings, Settings
+from tidegate.settings import EndpointSettings, ReleaseSettings, Settings
 
 BASELINE = "baseline"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
@@ -72,6 +72,24 @@ def _endpoint(key: str, endpoint: EndpointSettings) -> Iterator[tuple[str, str]]
         if variant.timeout_ms > endpoint.timeout_ms:
             yield f"{here}.timeout_ms", f"is longer than the endpoint's timeout_ms ({endpoint.timeout_ms:g})"
         yield from _model(here, variant.model, variant.digest)
+    yield from _release(f"{key}.release", endpoint.release)
+
+
+def _release(key: str, release: ReleaseSettings) -> Iterator[tuple[str, str]]:
+    if not release.steps or list(release.steps) != sorted(set(release.steps)):
+        yield f"{key}.steps", "must be percentages that grow, such as [1, 5, 25, 50, 100]"
+    elif release.steps[-1] != 100:
+        yield f"{key}.steps", f"end at {release.steps[-1]:g}; the last step of a release is 100"
+    if release.step.max_seconds < release.step.min_seconds:
+        yield f"{key}.step.max_seconds", f"is less than min_seconds ({release.step.min_seconds:g})"
+    for index, guardrail in enumerate(release.guardrails):
+        here = [name for name in guardrail.__struct_fields__ if getattr(guardrail, name) is not None]
+        if len(here) != 1:
+            known = ", ".join(guardrail.__struct_fields__)
+            found = " and ".join(here) or "none"
+            yield f"{key}.guardrails.{index}", f"expected exactly one of {known}, got {found}"
+        elif guardrail.prometheus is not None and not guardrail.prometheus.url.startswith(("http://", "https://")):
+            yield f"{key}.guardrails.{index}.prometheus.url", "must start with http:// or https://"
 
 
 def _model(key: str, model: str, digest: str) -> Iterator[tuple[str, str]]:

@@ -46,6 +46,15 @@ def test_good_settings_break_no_rule() -> None:
             "endpoints.a.variants.b.timeout_ms",
         ),
         (endpoint(variants={n: {"model": n, "share": 50.5} for n in "bc"}), "endpoints.a.variants"),
+        (endpoint(release={"steps": [5, 1, 100]}), "endpoints.a.release.steps"),
+        (endpoint(release={"steps": [1, 50]}), "endpoints.a.release.steps"),
+        (endpoint(release={"step": {"min_seconds": 9, "max_seconds": 8}}), "endpoints.a.release.step.max_seconds"),
+        (endpoint(release={"guardrails": [{}]}), "endpoints.a.release.guardrails.0"),
+        (endpoint(release={"guardrails": [{"errors": {}, "latency": {}}]}), "endpoints.a.release.guardrails.0"),
+        (
+            endpoint(release={"guardrails": [{"prometheus": {"query": "up", "max": 1}}]}),
+            "endpoints.a.release.guardrails.0.prometheus.url",
+        ),
     ],
 )
 def test_each_rule(given: dict[str, Any], key: str) -> None:

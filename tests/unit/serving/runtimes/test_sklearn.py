@@ -275,6 +275,7 @@ def test_estimator_without_a_width_must_be_declared(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_two_hundred_cycles_of_load_and_unload_are_flat(tmp_path: Path) -> None:
     """SeldonIO/MLServer#1232, triton-inference-server/server#4528: memory comes back when a model goes."""
     from tidegate.serving.runtimes.load import release
