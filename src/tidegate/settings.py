@@ -59,6 +59,9 @@ class ErrorsGuardrail(Section, frozen=True):
     tolerance: Annotated[
         float, Meta(gt=1), _help("Ratio of failure rates, candidate to baseline, that is shown not to be reached.")
     ] = 1.5
+    acceptable_rate: Annotated[
+        Fraction, _help("A candidate shown to fail less often than this passes, however seldom the baseline fails.")
+    ] = 0.01
     alpha: Annotated[Alpha, _help("Chance of a false alarm over the whole release.")] = 0.01
 
 
@@ -69,6 +72,9 @@ class LatencyGuardrail(Section, frozen=True):
         0.99,
     )
     slack: Annotated[float, Meta(ge=0), _help("By how much the candidate may be slower: 0.1 is 10 %.")] = 0.10
+    acceptable_ms: Annotated[
+        float, Meta(ge=0), _help("Or by how many milliseconds, whichever is more: nobody notices less.")
+    ] = 1.0
     alpha: Annotated[Alpha, _help("Chance of a false alarm over the whole release.")] = 0.01
 
 
