@@ -1,0 +1,29 @@
+"""``tidegate up``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from tidegate.errors import ConfigError
+
+
+@click.command()
+@click.option("--config", type=click.Path(path_type=Path), help="Configuration file; ./tidegate.yaml when it is there.")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    default=Path("run"),
+    help="Where the embedded store and registry are kept, unless the configuration names others.",
+)
+def up(config: Path | None, folder: Path) -> None:
+    """Run both planes on this machine: predictions on port 8000, control API and console on port 8001."""
+    from tidegate.apps.up import up as run
+    from tidegate.config import discover, load_settings
+
+    file, dotenv = discover(config, os.environ)
+    if file is None:
+        raise ConfigError("there is no tidegate.yaml here; name one with --config, or try: tidegate demo")
+    raise SystemExit(run(load_settings(file, environment=os.environ, dotenv=dotenv), file.absolute(), folder))
