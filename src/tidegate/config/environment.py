@@ -18,7 +18,8 @@ PREFIX = "TIDEGATE_"
 NOT_SETTINGS: Mapping[str, str] = {
     "TIDEGATE_CONFIG": "Path of the configuration file, for commands that are given none.",
     "TIDEGATE_URL": "Address of the server that `tidegate predict` calls.",
-    "TIDEGATE_KEY": "Key that `tidegate predict` sends.",
+    "TIDEGATE_CONTROL": "Address of the control plane that `tidegate release` and its like call.",
+    "TIDEGATE_KEY": "Key that `tidegate predict` and the commands of the control plane send.",
     "TIDEGATE_START_METHOD": "How `server.workers` processes start: `fork` (the default on Linux) or `spawn` (elsewhere).",
     "TIDEGATE_HANG_SECONDS": "A serving process without a sign of life for so long is replaced; 30 by default.",
 }

@@ -1,0 +1,181 @@
+"""The control plane as the command line sees it: one small client, and the options that every such command has."""
+
+from __future__ import annotations
+
+import functools
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
+
+import click
+import msgspec
+
+from tidegate.errors import UserError
+
+if TYPE_CHECKING:
+    import httpx
+
+PREFIX = "/api/v1"
+DEFAULT_ADDRESS = "http://127.0.0.1:8001"
+KEY_FILE = Path("run") / "admin.key"
+ANSWER_SECONDS = 30.0
+SILENT_SECONDS = 60.0
+"""A stream says something at least this often, or it is taken for dead."""
+PAGE = 100
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+class ControlClient:
+    """Calls under ``/api/v1``. Every answer that is no success becomes a UserError with the server's own words.
+
+    ``path`` never contains what a user typed unless ``part`` quoted it.
+    """
+
+    def __init__(self, address: str, key: str = "", transport: httpx.BaseTransport | None = None) -> None:
+        import httpx
+
+        self.address = address.rstrip("/")
+        headers = {"X-API-Key": key} if key else {}
+        try:
+            self._client = httpx.Client(
+                base_url=self.address + PREFIX, headers=headers, timeout=ANSWER_SECONDS, transport=transport
+            )
+        except (httpx.InvalidURL, ValueError, TypeError) as error:
+            raise UserError(f"--control {address}: not an address: {error}") from error
+
+    def get(self, path: str, **query: Any) -> Any:
+        return self._call("GET", path, params=_given(query))
+
+    def post(self, path: str, body: Any = None) -> Any:
+        """With an ``Idempotency-Key`` of its own, so that a repeated call cannot act twice."""
+        return self._call(
+            "POST", path, json={} if body is None else body, headers={"Idempotency-Key": uuid.uuid4().hex}
+        )
+
+    def delete(self, path: str) -> Any:
+        return self._call("DELETE", path)
+
+    def pages(self, path: str, limit: int, **query: Any) -> Iterator[Any]:
+        """At most ``limit`` items of a list ``{"items": […], "next": cursor or null}``."""
+        cursor: str | None = None
+        while limit > 0:
+            page = self.get(path, limit=min(limit, PAGE), cursor=cursor, **query)
+            items = page if isinstance(page, list) else page.get("items", [])
+            yield from items[:limit]
+            limit -= len(items)
+            cursor = None if isinstance(page, list) else page.get("next")
+            if not cursor or not items:
+                return
+
+    def events(self, path: str) -> Iterator[bytes]:
+        """The ``data:`` of each server-sent event, until the server ends the stream. Raises StreamLost when it breaks."""
+        import httpx
+
+        try:
+            with self._client.stream("GET", path, timeout=httpx.Timeout(ANSWER_SECONDS, read=SILENT_SECONDS)) as answer:
+                if answer.status_code >= 400:
+                    answer.read()
+                    self._check(answer)
+                data: list[str] = []
+                for line in answer.iter_lines():
+                    if line.startswith("data:"):
+                        data.append(line[5:].removeprefix(" "))
+                    elif not line and data:
+                        yield "\n".join(data).encode()
+                        data = []
+        except httpx.TransportError as error:
+            raise StreamLost(f"{self.address}: the stream broke: {error or type(error).__name__}") from error
+
+    def close(self) -> None:
+        self._client.close()
+
+    def __enter__(self) -> ControlClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _call(self, method: str, path: str, **given: Any) -> Any:
+        import httpx
+
+        try:
+            answer = self._client.request(method, path, **given)
+        except httpx.TimeoutException as error:
+            raise UserError(f"{self.address}: no answer within {ANSWER_SECONDS:g} s") from error
+        except (httpx.TransportError, httpx.UnsupportedProtocol) as error:
+            raise UserError(
+                f"no control plane answers at {self.address} ({error}); is 'tidegate up' running? "
+                "Another address: --control or TIDEGATE_CONTROL"
+            ) from error
+        self._check(answer)
+        if answer.status_code == 204 or not answer.content:
+            return None
+        try:
+            return msgspec.json.decode(answer.content)
+        except msgspec.DecodeError as error:
+            raise UserError(f"{self.address}: not an answer of a control plane") from error
+
+    def _check(self, answer: httpx.Response) -> None:
+        if answer.status_code < 300:
+            return
+        detail = _detail(answer)
+        if answer.status_code == 401:
+            detail += f"; a key is taken from --key, TIDEGATE_KEY or {KEY_FILE.as_posix()}"
+        raise UserError(detail)
+
+
+class StreamLost(UserError):
+    """A stream of events ended without its end; asking again goes on from the present."""
+
+
+def part(text: str) -> str:
+    """What a user typed, as one segment of a path."""
+    return quote(text, safe="")
+
+
+def connect(control: str, key: str) -> ControlClient:
+    """``key`` empty: the first line of ``run/admin.key`` below the current folder, where there is one."""
+    return ControlClient(control, key or _own_key())
+
+
+def control_options(command: _Command) -> _Command:
+    """``--control`` and ``--key``; the command's function gets a ``client`` in their place."""
+
+    @click.option("--control", envvar="TIDEGATE_CONTROL", default=DEFAULT_ADDRESS, help="Address of the control plane.")
+    @click.option("--key", envvar="TIDEGATE_KEY", default="", show_default=False, help="Key; run/admin.key if unset.")
+    @functools.wraps(command)
+    def wrapped(*args: Any, control: str, key: str, **given: Any) -> Any:
+        with connect(control, key) as client:
+            return command(*args, client=client, **given)
+
+    return wrapped  # type: ignore[return-value]
+
+
+def _own_key() -> str:
+    try:
+        return KEY_FILE.read_text("utf-8").strip().partition("\n")[0]
+    except (OSError, UnicodeDecodeError):
+        return ""  # the server then says that a key is missing, and where one is taken from
+
+
+def _given(query: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in query.items() if value is not None and value != ""}
+
+
+def _detail(answer: httpx.Response) -> str:
+    try:
+        body = msgspec.json.decode(answer.content)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        body = None
+    if not isinstance(body, dict) or not (body.get("detail") or body.get("title")):
+        return f"the control plane answered {answer.status_code}"
+    text = str(body.get("detail") or body["title"])
+    places = [
+        f"{'.'.join(str(step) for step in error.get('loc', []))}: {error.get('msg', '')}"
+        for error in body.get("errors", [])
+        if isinstance(error, dict)
+    ]
+    return "; ".join([text, *(place for place in places if place not in text)])
