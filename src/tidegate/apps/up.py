@@ -32,6 +32,7 @@ FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
 STEADY_SECONDS = 30.0
 """Who lives this long has started well: the next pause is the first again."""
+USER_ERROR = 2
 STOP_SECONDS = 10.0
 """Given beyond what the settings give to requests in flight."""
 
@@ -64,6 +65,7 @@ class Keeper:
         self._began = 0.0
         self.process: Process | None = None
         self.restarts = -1
+        self.refused = False
 
     def look(self) -> None:
         """Starts the part if it is not running and its pause is over."""
@@ -71,6 +73,9 @@ class Keeper:
         if self.process is not None:
             code = self.process.poll()
             if code is None:
+                return
+            if code == USER_ERROR and self.restarts == 0:
+                self.refused = True  # it has said why: a busy port, a wrong setting; starting again mends neither
                 return
             if now - self._began >= STEADY_SECONDS:
                 self._pause = FIRST_PAUSE
@@ -151,6 +156,9 @@ def watch(keepers: Sequence[Keeper], stopping: Stopping, patience: float) -> int
     while not stopping.asked:
         for keeper in keepers:
             keeper.look()
+        if any(keeper.refused for keeper in keepers):
+            end(keepers, stopping, patience)
+            return USER_ERROR
         stopping.wait(LOOK_SECONDS)
     return end(keepers, stopping, patience)
 

@@ -83,6 +83,16 @@ def test_a_part_that_ran_well_starts_again_soon() -> None:
     assert len(start.made) == lives + 1
 
 
+def test_a_mistake_of_the_operator_ends_everything() -> None:
+    start = Starter()
+    keepers = [Keeper(PART, start, ManualClock()) for _ in range(2)]
+    keepers[0].look()
+    start.made[0].code = 2
+    assert watch(keepers, Stopping(), 5.0) == 2
+    assert start.made[1].signals == [signal.SIGTERM]
+    assert len(start.made) == 2
+
+
 def test_all_parts_are_asked_to_end() -> None:
     start, stopping = Starter(), Stopping()
     keepers = [Keeper(PART, start, ManualClock()) for _ in range(2)]
