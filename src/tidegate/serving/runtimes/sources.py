@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -15,14 +16,16 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from tidegate.errors import DigestMismatch, MissingExtra, ModelError, UntrustedModel
+from tidegate.registry_files import fingerprint, scheme_of
 from tidegate.settings import Trust
 from tidegate.types import ModelRef
 
-_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):")
-"""Two characters at least, so that a Windows drive is no scheme."""
+__all__ = [
+    "Source", "digest_of_options", "fingerprint", "first_line", "require_mlflow_address", "require_trust", "resolve",
+    "scheme_of", "verify_digest",
+]  # fmt: skip
+
 _REGISTRY = re.compile(r"^models:/[^/@]+(@[^/@]+|/[^/]+)$")
-_CHUNK = 1 << 20
-_FETCH_NOTE = "registered_model_meta"
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -37,12 +40,6 @@ class Source(msgspec.Struct, frozen=True):
     def where(self) -> str:
         """How errors and logs call the model: the URI as it was given."""
         return self.uri
-
-
-def scheme_of(uri: str) -> str:
-    """The scheme in lower case; empty for a plain path."""
-    match = _SCHEME.match(uri)
-    return match.group(1).lower() if match else ""
 
 
 def resolve(ref: ModelRef, trust: Trust) -> Source:
@@ -94,6 +91,7 @@ def _from_mlflow(uri: str, scheme: str, trust: Trust) -> Source:
         from mlflow.artifacts import download_artifacts
     except ImportError as error:
         raise MissingExtra("mlflow", f"models from a registry ({uri})") from error
+    require_mlflow_address(uri)
     folder = tempfile.mkdtemp(prefix="tidegate-model-")
 
     def release() -> None:
@@ -108,6 +106,12 @@ def _from_mlflow(uri: str, scheme: str, trust: Trust) -> Source:
         uri == entry or uri.startswith(entry.rstrip("/") + "/") or _same_name(uri, entry) for entry in trust.pickles
     )
     return Source(uri=uri, path=Path(local).resolve(), trusted=trusted, release=release)
+
+
+def require_mlflow_address(uri: str) -> None:
+    """Raises ModelError when nobody said where MLflow is; it would make an empty registry in the current folder."""
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        raise ModelError(f"{uri}: say where MLflow is: registry.uri in tidegate.yaml, or MLFLOW_TRACKING_URI")
 
 
 def _same_name(uri: str, entry: str) -> bool:
@@ -130,49 +134,6 @@ def first_line(error: BaseException) -> str:
     """The beginning of a foreign exception's text, short enough for one line."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 300 else text[:297] + "..."
-
-
-def fingerprint(path: Path) -> tuple[str, int]:
-    """Digest and size. A file: sha256 of its bytes, as ``sha256sum`` prints it. A folder: sha256 over its files,
-    sorted by relative path, each as path (POSIX, UTF-8), NUL, length as eight bytes big-endian, bytes. Left out:
-    hidden files, ``__pycache__``, links to outside, and ``registered_model_meta``, where MLflow notes by which name
-    and alias a copy was fetched. Raises ModelError when something cannot be read."""
-    try:
-        return _fingerprint(path)
-    except OSError as error:
-        raise ModelError(f"{error.filename or path}: cannot be read: {error.strerror or error}") from error
-
-
-def _fingerprint(path: Path) -> tuple[str, int]:
-    whole = hashlib.sha256()
-    if path.is_file():
-        return f"sha256:{_feed(whole, path)}", path.stat().st_size
-    size = 0
-    for file in sorted(files_below(path), key=lambda f: f.relative_to(path).as_posix()):
-        length = file.stat().st_size
-        whole.update(file.relative_to(path).as_posix().encode() + b"\0" + length.to_bytes(8, "big"))
-        _feed(whole, file)
-        size += length
-    return f"sha256:{whole.hexdigest()}", size
-
-
-def files_below(folder: Path) -> list[Path]:
-    found = []
-    for file in folder.rglob("*"):
-        parts = file.relative_to(folder).parts
-        if any(part.startswith(".") or part == "__pycache__" for part in parts) or not file.is_file():
-            continue
-        if parts != (_FETCH_NOTE,) and folder in file.resolve().parents:
-            found.append(file)
-    return found
-
-
-def _feed(whole: Any, path: Path) -> str:
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            whole.update(chunk)
-    digest: str = whole.hexdigest()
-    return digest
 
 
 def verify_digest(ref: ModelRef, digest: str) -> None:

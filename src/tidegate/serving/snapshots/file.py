@@ -8,9 +8,26 @@ from typing import Any
 
 import msgspec
 
-from tidegate.errors import MissingExtra, ModelError, NotFound
-from tidegate.serving.runtimes.sources import digest_of_options, fingerprint, resolve, scheme_of
-from tidegate.settings import EndpointSettings, Settings, Trust, VariantSettings
+from tidegate.errors import MissingExtra, ModelError, NotFound, RequestError
+from tidegate.registry_files import (
+    ALIASES,
+    LATEST,
+    find_version,
+    is_mlflow,
+    parse_uri,
+    path_of,
+    registry_folder,
+    tell_mlflow,
+)
+from tidegate.serving.runtimes.sources import (
+    digest_of_options,
+    fingerprint,
+    first_line,
+    require_mlflow_address,
+    resolve,
+    scheme_of,
+)
+from tidegate.settings import EndpointSettings, Registry, Settings, Trust, VariantSettings
 from tidegate.types import EndpointPlan, ModelRef, RoutingSnapshot, Variant
 
 BASELINE = "baseline"
@@ -24,8 +41,9 @@ def snapshot_of(
 
     Raises ModelError for a model that is not there.
     """
+    tell_mlflow(settings.registry)
     endpoints = {
-        name: _plan(name, endpoint, base, trust)
+        name: _plan(name, endpoint, base, trust, settings.registry)
         for name, endpoint in settings.endpoints.items()
         if name not in unloaded
     }
@@ -33,12 +51,12 @@ def snapshot_of(
     return RoutingSnapshot(number, endpoints, default)
 
 
-def _plan(name: str, endpoint: EndpointSettings, base: Path, trust: Trust) -> EndpointPlan:
-    variants = [Variant(BASELINE, _pinned(endpoint, name, base, trust))]
+def _plan(name: str, endpoint: EndpointSettings, base: Path, trust: Trust, registry: Registry) -> EndpointPlan:
+    variants = [Variant(BASELINE, _pinned(endpoint, name, base, trust, registry))]
     variants += [
         Variant(
             variant_name,
-            _pinned(variant, name, base, trust),
+            _pinned(variant, name, base, trust, registry),
             share=0 if variant.shadow else round(variant.share * 100),
             shadow=variant.shadow,
         )
@@ -47,12 +65,20 @@ def _plan(name: str, endpoint: EndpointSettings, base: Path, trust: Trust) -> En
     return EndpointPlan(name, tuple(variants), salt=endpoint.routing.salt)
 
 
-def _pinned(model: EndpointSettings | VariantSettings, name: str, base: Path, trust: Trust) -> ModelRef:
+def _pinned(
+    model: EndpointSettings | VariantSettings, name: str, base: Path, trust: Trust, registry: Registry
+) -> ModelRef:
     uri, version = _located(model.model, base), model.version
     scheme = scheme_of(uri)
     digest = model.digest
     if scheme == "models":
-        uri, version = _numbered(uri, version)
+        name, which, by_alias = parse_uri(uri)
+        if is_mlflow(registry):
+            number = which if which.isdigit() else _registry_version(name, which, by_alias)
+            uri, version = f"models:/{name}/{number}", version or number
+        else:
+            uri, found, kept_digest = _kept(uri, registry_folder(registry, base))
+            version, digest = version or found, digest or kept_digest
     elif scheme == "fake":
         digest = digest or digest_of_options(model.options)
     elif scheme in ("", "file"):
@@ -77,33 +103,43 @@ def _located(uri: str, base: Path) -> str:
     return str(path if path.is_absolute() else base / path)
 
 
-def _numbered(uri: str, version: str) -> tuple[str, str]:
-    """An alias or stage of a registered model becomes the version it points to now; a number stays."""
-    name, at, alias = uri.removeprefix("models:/").partition("@")
-    if not at:
-        name, _, alias = name.rpartition("/")
-        if alias.isdigit():
-            return uri, version or alias
-    number = _registry_version(name, alias, by_alias=bool(at))
-    return f"models:/{name}/{number}", version or number
+def _kept(uri: str, folder: Path) -> tuple[str, str, str]:
+    """Path, number and digest of a version of the files registry."""
+    name, which, _ = parse_uri(uri)
+    try:
+        kept = find_version(folder, name, which)
+    except RequestError as error:
+        raise ModelError(f"{uri}: {error}") from error
+    return str(path_of(folder, kept)), kept.version, kept.digest
 
 
-def _registry_version(name: str, alias: str, by_alias: bool) -> str:
+def _registry_version(name: str, which: str, by_alias: bool) -> str:
+    """What an alias or stage of MLflow's registry means now."""
+    uri = f"models:/{name}{'@' if by_alias else '/'}{which}"
     try:
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
     except ImportError as error:
-        raise MissingExtra("mlflow", f"models from a registry (models:/{name})") from error
+        raise MissingExtra("mlflow", f"models from a registry ({uri})") from error
+    require_mlflow_address(uri)
     client: Any = MlflowClient()
     try:
         if by_alias:
-            return str(client.get_model_version_by_alias(name, alias).version)
-        versions = client.get_latest_versions(name, [alias])
+            return str(client.get_model_version_by_alias(name, which).version)
+        # Asked for by search, because the call for a stage is going away; stages stay in what it returns.
+        found = client.search_model_versions(f"name='{name}'")
     except MlflowException as error:
-        raise ModelError(f"models:/{name}: the registry does not know {alias!r}: {error.message}") from error
-    if not versions:
-        raise ModelError(f"models:/{name}/{alias}: no version is in this stage")
-    return str(versions[0].version)
+        raise ModelError(f"{uri}: MLflow does not say which version this is: {first_line(error)}") from error
+    wanted = which.lower()
+    numbers = [
+        int(version.version)
+        for version in found
+        if wanted == LATEST or str(version.current_stage or "").lower() == wanted
+    ]
+    if not numbers:
+        there = f"no version of {name} is in stage {which}" if found else f"there is no model {name}"
+        raise ModelError(f"{uri}: {there}; MLflow 3 has aliases in place of stages: models:/{name}@champion")
+    return str(max(numbers))
 
 
 def known_endpoint(settings: Settings, name: str) -> None:
@@ -114,20 +150,33 @@ def known_endpoint(settings: Settings, name: str) -> None:
 
 
 def watched_files(settings: Settings, base: Path) -> Mapping[Path, tuple[int, int]]:
-    """Size and time of change of every local model file, to notice that one was replaced."""
+    """Size and time of change of every local model file and registry alias, to notice that one was replaced."""
     seen: dict[Path, tuple[int, int]] = {}
     for endpoint in settings.endpoints.values():
         for model in (endpoint.model, *(variant.model for variant in endpoint.variants.values())):
             uri = _located(model, base)
-            if scheme_of(uri):
+            if scheme_of(uri) == "models" and not is_mlflow(settings.registry):
+                name, alias, by_alias = parse_uri(uri)
+                path = registry_folder(settings.registry, base) / name / ALIASES / alias
+                if not by_alias:
+                    continue
+            elif scheme_of(uri):
                 continue
-            path = Path(uri)
+            else:
+                path = Path(uri)
             files = sorted(path.rglob("*")) if path.is_dir() else [path]
             for file in files[:1000]:
                 if "__pycache__" not in file.parts and file.is_file():
                     stat = file.stat()
                     seen[file] = (stat.st_size, stat.st_mtime_ns)
     return seen
+
+
+def trusted(settings: Settings, base: Path) -> Trust:
+    """What the settings trust, and the files registry too: its pickles are there because the operator registered them."""
+    if is_mlflow(settings.registry):
+        return settings.trust
+    return with_trust(settings, [registry_folder(settings.registry, base)]).trust
 
 
 def with_trust(settings: Settings, paths: Collection[Path]) -> Settings:
