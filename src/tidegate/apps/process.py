@@ -34,7 +34,7 @@ from tidegate.serving.live import Live, Prepared
 from tidegate.serving.predict import Predictor, Tracer
 from tidegate.serving.runtimes.base import LoadedModel
 from tidegate.serving.runtimes.load import load_model
-from tidegate.serving.snapshots.file import BASELINE, snapshot_of
+from tidegate.serving.snapshots.file import BASELINE, snapshot_of, trusted
 from tidegate.settings import EndpointSettings, Settings, Trust
 from tidegate.telemetry import BUILD_INFO
 from tidegate.types import Variant
@@ -117,7 +117,7 @@ class ServingProcess:
         self._on_ready = on_ready
         self._stops = 0
         self._stopping = asyncio.Event()
-        self._trust = loaded.settings.trust
+        self._trust = trusted(loaded.settings, loaded.base)
         self.metrics = Metrics(metrics_folder, index)
         self.metrics.gauge(BUILD_INFO, __version__).set(1.0)
         self.live = Live(self._load_model, self.metrics, operate)
@@ -154,7 +154,7 @@ class ServingProcess:
 
     async def prepare(self, settings: Settings, number: int, unloaded: Collection[str] = ()) -> Prepared:
         """Loads and warms beside what is in force, which goes on unchanged; the error says why that failed."""
-        trust = settings.trust
+        trust = trusted(settings, self._base)
         snapshot = await asyncio.to_thread(snapshot_of, settings, self._base, number, trust, unloaded)
         self._trust = trust  # only loads ask for it
         return await self.live.prepare(snapshot, settings.endpoints)
