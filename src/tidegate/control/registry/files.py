@@ -20,6 +20,7 @@ from tidegate.control.registry.base import ModelVersion
 from tidegate.control.registry.refs import local_path, must_match, unregistered
 from tidegate.errors import InvalidInput, ModelError, NotFound, RequestError, UserError
 from tidegate.registry_files import (
+    ALIASES,
     MODEL,
     RECORD,
     Kept,
