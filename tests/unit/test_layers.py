@@ -12,7 +12,8 @@ import tidegate
 
 PACKAGE = Path(tidegate.__file__).parent
 SHARED = {
-    "types", "errors", "clock", "settings", "telemetry", "metrics", "logs", "observations", "keys", "registry_files",
+    "types", "errors", "clock", "settings", "telemetry", "metrics", "logs", "observations", "keys", "mlmodel",
+    "registry_files",
 }  # fmt: skip
 MAY_IMPORT: dict[str, set[str]] = {
     "types": set(),
@@ -24,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "logs": SHARED,
     "observations": SHARED,
     "keys": SHARED,
+    "mlmodel": SHARED,
     "registry_files": SHARED,
     "storage": {"storage", *SHARED},
     "control": {"control", "storage", *SHARED},

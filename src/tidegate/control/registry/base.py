@@ -77,18 +77,16 @@ class Registry(Protocol):
         that no registry has is left as it is, without a digest. Raises ModelError, DigestMismatch."""
 
 
-def open_registry(
-    registry: settings.Registry, trust: settings.Trust, *, base: Path | None = None, mlflow_uri: str = ""
-) -> Registry:
-    """The registry that the settings name. Relative paths start from ``base``, the configuration's folder; without
-    one, from the current folder. ``mlflow_uri`` stands in for an empty ``registry.uri``. Raises ConfigError."""
+def open_registry(registry: settings.Registry, trust: settings.Trust, *, base: Path | None = None) -> Registry:
+    """The registry that the settings name; nothing is reached or made before its first call. Relative paths start from
+    ``base``, the configuration's folder; without one, from the current folder. Raises ConfigError."""
     from tidegate.registry_files import is_mlflow, registry_folder
 
     base = base or Path.cwd()
     if is_mlflow(registry):
         from tidegate.control.registry.mlflow import MlflowRegistry
 
-        return MlflowRegistry(registry.uri or mlflow_uri, trust, base=base)
+        return MlflowRegistry(registry, trust, base=base)
     from tidegate.control.registry.files import FilesRegistry
 
     return FilesRegistry(registry_folder(registry, base), trust, base=base)
