@@ -113,7 +113,7 @@ class FilesRegistry:
         fresh = home / f"{_UNFINISHED}{os.getpid()}-{secrets.token_hex(8)}"
         fresh.mkdir()
         try:
-            model = _copy(source, fresh / MODEL)
+            model = copy_model(source, fresh / MODEL)
             kept = Kept(
                 name=name,
                 version="0",
@@ -219,7 +219,7 @@ def check_metadata(metadata: Mapping[str, str]) -> None:
             )
 
 
-def _copy(source: Path, target: Path) -> Path:
+def copy_model(source: Path, target: Path) -> Path:
     """Copies what the digest covers, and no more; returns the path to load. A single file keeps its name, which some
     formats need."""
     target.mkdir()

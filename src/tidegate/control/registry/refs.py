@@ -10,7 +10,7 @@ from tidegate.registry_files import fingerprint, scheme_of
 from tidegate.settings import Trust
 from tidegate.types import ModelRef
 
-_SHOWN_DIGITS = 8
+SHOWN_DIGITS = 8
 
 
 def local_path(uri: str, base: Path) -> Path | None:
@@ -32,7 +32,7 @@ def unregistered(uri: str, trust: Trust, base: Path) -> ModelRef:
     path = local_path(uri, base)
     if path is not None:
         digest, _ = fingerprint(path)
-        return ModelRef(str(path), version=digest.removeprefix("sha256:")[:_SHOWN_DIGITS], digest=digest)
+        return ModelRef(str(path), version=digest.removeprefix("sha256:")[:SHOWN_DIGITS], digest=digest)
     if (scheme := scheme_of(uri)) not in trust.schemes:
         allowed = ", ".join(f"{name}:" for name in trust.schemes)
         raise ModelError(f"{uri}: models may come from a path or {allowed}; {scheme}: is not listed in trust.schemes")
