@@ -7,7 +7,9 @@ TidegateError
 │   │   ├── ContractError    a model that does not keep the runtime's contract
 │   │   ├── DigestMismatch   the bytes are not the pinned ones
 │   │   └── UntrustedModel   a format that can run code, from a source not listed as trusted
-│   └── MissingExtra         an optional package is needed
+│   ├── MissingExtra         an optional package is needed
+│   └── Conflict             somebody else changed the same thing first; look again and repeat
+│       └── LeaseLost        another control plane acts now
 ├── RequestError             what a client sent
 │   ├── MalformedBody        cannot be decoded at all
 │   ├── InvalidInput         decoded, but wrong shape, type, range or name
@@ -23,7 +25,8 @@ TidegateError
 │   ├── QueueFull            rows waiting are at the bound
 │   ├── RateLimited          too many calls from this caller
 │   ├── Overloaded           more in flight than the limit
-│   └── NotReady             loading, draining, or without the part that answers this
+│   ├── NotReady             loading, draining, or without the part that answers this
+│   └── StoreAway            the database cannot be reached or written
 ├── DeadlineExceeded         the answer would come, or came, too late
 ├── CallerGone               the client closed the connection; nobody reads the answer
 └── ModelFailed              the model raised, crashed or broke its contract; the cause goes to the log only
@@ -69,6 +72,14 @@ class UntrustedModel(ModelError):
 class MissingExtra(UserError):
     def __init__(self, extra: str, purpose: str) -> None:
         super().__init__(f'tidegate[{extra}] is needed for {purpose}: pip install "tidegate[{extra}]"')
+
+
+class Conflict(UserError):
+    pass
+
+
+class LeaseLost(Conflict):
+    pass
 
 
 class RequestError(TidegateError):
@@ -144,6 +155,10 @@ class Overloaded(Refused):
 
 class NotReady(Refused):
     reason = "not_ready"
+
+
+class StoreAway(Refused):
+    reason = "store_away"
 
 
 class DeadlineExceeded(TidegateError):

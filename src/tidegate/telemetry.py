@@ -51,7 +51,7 @@ QUEUE_ROWS = Metric("tidegate_queue_rows", "gauge", "Rows waiting.", ("endpoint"
 REJECTED = Metric(
     "tidegate_rejected_total",
     "counter",
-    "Requests not run, by reason: queue_full, rate_limited, overloaded, not_ready, deadline, caller_gone.",
+    "Requests not run, by reason: queue_full, rate_limited, overloaded, not_ready, store_away, deadline, caller_gone.",
     ("endpoint", "reason"),
 )
 FALLBACKS = Metric(

@@ -114,6 +114,7 @@ exposures = Table(
     Column("time", Float, nullable=False),
     Column("request_id", Text, nullable=False),
     Index("ix_exposures_experiment_time", "experiment", "time"),
+    Index("ix_exposures_request_id", "request_id"),
 )
 
 feedback = Table(
@@ -150,6 +151,14 @@ releases = Table(
     Index("ix_releases_endpoint_created", "endpoint", "created"),
     Index("ix_releases_open", "open"),
 )
+Index(
+    "uq_releases_open_endpoint",
+    releases.c.endpoint,
+    unique=True,
+    sqlite_where=releases.c.open.is_(True),
+    postgresql_where=releases.c.open.is_(True),
+)
+"""An endpoint has one open release at most, whoever starts them."""
 
 release_events = Table(
     "release_events",

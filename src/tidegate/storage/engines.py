@@ -1,0 +1,110 @@
+"""Connections: how each database is opened, and what each transaction begins with.
+
+SQLite runs in WAL mode: readers never wait for the writer. ``synchronous=NORMAL`` writes to the operating system at
+each commit and to the disk at checkpoints, so a killed process loses nothing, and a crashed machine at most the last
+commits; ``FULL`` waits for the disk at each commit. A transaction that writes takes its lock at once (BEGIN IMMEDIATE):
+one that began to read could not get it later without starting again.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from tidegate.errors import ConfigError, MissingExtra, StoreAway, UserError
+from tidegate.storage.faults import MIGRATE
+
+BUSY_SECONDS = 5.0
+CONNECT_SECONDS = 5
+ANSWER_SECONDS = 30
+"""Longest that one statement may take."""
+POOL = 5
+MORE = 10
+
+_BEGIN = {
+    "read": ("PRAGMA query_only=ON", "BEGIN"),
+    "write": ("PRAGMA query_only=OFF", "PRAGMA synchronous=FULL", "BEGIN IMMEDIATE"),
+    "hasty": ("PRAGMA query_only=OFF", "PRAGMA synchronous=NORMAL", "BEGIN IMMEDIATE"),
+}
+
+
+def make(url: str, create: bool = False) -> Engine:
+    """With ``create`` a SQLite file that is not there is made, readable by its owner alone, with its folder."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise ConfigError("store.url: expected sqlite:///file or postgresql://user@host/database") from None
+    kind = parsed.drivername.partition("+")[0]
+    if kind == "sqlite":
+        return _sqlite(parsed, create)
+    if kind in ("postgresql", "postgres"):
+        return _postgres(parsed.set(drivername="postgresql+psycopg"))
+    raise ConfigError(f"store.url: no store of kind {kind}; expected sqlite:///file or postgresql://…")
+
+
+def reading(engine: Engine) -> Engine:
+    if engine.dialect.name == "postgresql":
+        return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+    return engine.execution_options(tidegate="read")
+
+
+def writing(engine: Engine, durable: bool) -> Engine:
+    return engine.execution_options(tidegate="write" if durable else "hasty")
+
+
+def _sqlite(url: URL, create: bool) -> Engine:
+    if not url.database or url.database == ":memory:":
+        raise ConfigError("store.url: a store is a file, such as sqlite:///run/tidegate.db")
+    path = Path(url.database).absolute()
+    if create:
+        _make_file(path)
+    engine = create_engine(
+        url.set(database=str(path)),
+        pool_size=POOL,
+        max_overflow=MORE,
+        pool_timeout=BUSY_SECONDS,
+        connect_args={"timeout": BUSY_SECONDS},
+    )
+
+    def refuse_to_make(*_: Any) -> None:
+        if not path.exists():
+            raise UserError(f"there is no store at {path}; {MIGRATE}")
+
+    def prepare(connection: sqlite3.Connection, _: Any) -> None:
+        connection.isolation_level = None  # the driver begins no transactions of its own
+        if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+            connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA journal_size_limit=67108864")
+        connection.execute("PRAGMA cache_size=-16000")
+        connection.execute("PRAGMA temp_store=MEMORY")
+
+    def begin(connection: Connection) -> None:
+        for statement in _BEGIN[connection.get_execution_options().get("tidegate", "write")]:
+            connection.exec_driver_sql(statement)
+
+    event.listen(engine, "do_connect", refuse_to_make)
+    event.listen(engine, "connect", prepare)
+    event.listen(engine, "begin", begin)
+    return engine
+
+
+def _make_file(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as error:
+        raise StoreAway(f"the file of the store cannot be made: {error.strerror}") from error
+
+
+def _postgres(url: URL) -> Engine:
+    try:
+        import psycopg  # noqa: F401
+    except ImportError:
+        raise MissingExtra("postgres", "a store in PostgreSQL") from None
+    return create_engine(url, pool_size=POOL, max_overflow=MORE, pool_timeout=BUSY_SECONDS, pool_pre_ping=True)

@@ -1,0 +1,54 @@
+"""Sampled predictions, kept to be joined with labels and looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import func, insert, select
+
+from tidegate.observations import PredictionEvent
+from tidegate.storage.base import Repository, clean, in_parts
+from tidegate.storage.tables import events
+
+FIELDS = (
+    "request_id", "process", "endpoint", "variant", "version", "snapshot", "time", "unit", "rows", "seconds", "forced",
+    "cached", "inputs", "outputs",
+)  # fmt: skip
+COLUMNS = tuple(events.c[name] for name in FIELDS)
+
+
+class Events(Repository):
+    def add(self, batch: Sequence[PredictionEvent]) -> None:
+        if batch:
+            self._connection.execute(insert(events), [_values(event) for event in batch])
+
+    def between(self, endpoint: str, start: float, end: float, limit: int = 1000) -> list[PredictionEvent]:
+        """Of [start, end), the newest first."""
+        query = select(*COLUMNS).where(events.c.endpoint == endpoint, events.c.time >= start, events.c.time < end)
+        ordered = query.order_by(events.c.time.desc(), events.c.id.desc()).limit(limit)
+        return [event_of(row) for row in self._connection.execute(ordered)]
+
+    def by_request_ids(self, ids: Sequence[str]) -> dict[str, PredictionEvent]:
+        """The first event of each request; ids that were not sampled are missing."""
+        found: dict[str, PredictionEvent] = {}
+        for part in in_parts(sorted({clean(name) for name in ids})):
+            query = select(*COLUMNS).where(events.c.request_id.in_(part)).order_by(events.c.id)
+            for row in self._connection.execute(query):
+                found.setdefault(row.request_id, event_of(row))
+        return found
+
+    def count(self) -> int:
+        return int(self._connection.execute(select(func.count()).select_from(events)).scalar_one())
+
+
+def event_of(row: Any) -> PredictionEvent:
+    """From a row that begins with COLUMNS."""
+    return PredictionEvent(**dict(zip(FIELDS, row, strict=False)))
+
+
+def _values(event: PredictionEvent) -> dict[str, Any]:
+    values = {name: getattr(event, name) for name in FIELDS}
+    values["request_id"] = clean(event.request_id)
+    values["unit"] = clean(event.unit)
+    return values

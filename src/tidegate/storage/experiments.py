@@ -1,0 +1,54 @@
+"""Experiments and their reports."""
+
+from __future__ import annotations
+
+import builtins
+
+from sqlalchemy import insert, select, tuple_, update
+from sqlalchemy.exc import IntegrityError
+
+from tidegate.errors import Conflict
+from tidegate.storage.base import Repository, fields_of
+from tidegate.storage.records import ExperimentRow, ReportRow
+from tidegate.storage.tables import experiment_reports, experiments
+
+
+class Experiments(Repository):
+    def add(self, row: ExperimentRow) -> None:
+        """Raises Conflict when there is one of this name."""
+        try:
+            self._connection.execute(insert(experiments).values(**fields_of(row)))
+        except IntegrityError as error:
+            raise Conflict(f"there is an experiment {row.name} already") from error
+
+    def save(self, row: ExperimentRow, expected: int) -> None:
+        """Raises Conflict when the stored revision is not ``expected``."""
+        fields = fields_of(row)
+        del fields["name"], fields["created"]
+        matching = experiments.c.name == row.name, experiments.c.revision == expected
+        if self._connection.execute(update(experiments).where(*matching).values(**fields)).rowcount != 1:
+            raise Conflict(f"experiment {row.name} was changed meanwhile; look again and repeat")
+
+    def get(self, name: str) -> ExperimentRow | None:
+        return self._row(ExperimentRow, select(experiments).where(experiments.c.name == name))
+
+    def list(self, limit: int = 50, cursor: str | None = None) -> builtins.list[ExperimentRow]:
+        """Newest first; ``cursor`` is the name of the last row of the page before."""
+        query = select(experiments).order_by(experiments.c.created.desc(), experiments.c.name.desc()).limit(limit)
+        if cursor is not None:
+            last = select(experiments.c.created, experiments.c.name).where(experiments.c.name == cursor)
+            query = query.where(tuple_(experiments.c.created, experiments.c.name) < last.scalar_subquery())
+        return self._rows(ExperimentRow, query)
+
+    def add_report(self, name: str, time: float, body: str) -> None:
+        """One for each moment; a second one of the same moment replaces it."""
+        query = self._insert(experiment_reports).values(experiment=name, time=time, body=body)
+        self._connection.execute(
+            query.on_conflict_do_update(index_elements=["experiment", "time"], set_={"body": query.excluded.body})
+        )
+
+    def reports(self, name: str, after: float = 0.0, limit: int = 10_000) -> builtins.list[ReportRow]:
+        """In the order of time."""
+        query = select(experiment_reports).where(experiment_reports.c.experiment == name)
+        later = query.where(experiment_reports.c.time > after)
+        return self._rows(ReportRow, later.order_by(experiment_reports.c.time).limit(limit))

@@ -1,0 +1,74 @@
+"""Exposures of experiments: the earliest per unit, never sampled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import func, select
+
+from tidegate.observations import Exposure
+from tidegate.storage.base import Repository, clean, in_parts
+from tidegate.storage.tables import exposures
+
+COLUMNS = tuple(exposures.c[name] for name in Exposure.__struct_fields__)
+
+
+class Exposures(Repository):
+    def add(self, batch: Sequence[Exposure]) -> None:
+        """Writing one twice changes nothing; the earliest of a unit stays, in whatever order they come."""
+        if not batch:
+            return
+        query = self._insert(exposures)
+        fresh = query.excluded
+        query = query.on_conflict_do_update(
+            index_elements=["experiment", "unit"],
+            set_={name: fresh[name] for name in ("endpoint", "variant", "time", "request_id")},
+            where=fresh.time < exposures.c.time,
+        )
+        values = [
+            {
+                "experiment": one.experiment,
+                "unit": clean(one.unit),
+                "endpoint": one.endpoint,
+                "variant": one.variant,
+                "time": one.time,
+                "request_id": clean(one.request_id),
+            }
+            for one in batch
+        ]
+        values.sort(key=lambda row: (row["experiment"], row["unit"]))  # all writers in one order: no deadlock
+        self._connection.execute(query, values)
+
+    def counts(self, experiment: str) -> dict[str, int]:
+        """Units by variant."""
+        query = (
+            select(exposures.c.variant, func.count())
+            .where(exposures.c.experiment == experiment)
+            .group_by(exposures.c.variant)
+            .order_by(exposures.c.variant)
+        )
+        return {variant: int(count) for variant, count in self._connection.execute(query)}
+
+    def of(self, experiment: str, after: float = 0.0, limit: int = 10_000) -> list[Exposure]:
+        """Later than ``after``, in the order of time. Those at the last one's very moment come with it, beyond ``limit``
+        too, so that the next page begins after that moment."""
+        query = (
+            select(*COLUMNS).where(exposures.c.experiment == experiment).order_by(exposures.c.time, exposures.c.unit)
+        )
+        found = self._exposures(query.where(exposures.c.time > after).limit(limit))
+        if len(found) == limit:
+            last = found[-1]
+            found += self._exposures(query.where(exposures.c.time == last.time, exposures.c.unit > last.unit))
+        return found
+
+    def by_units(self, experiment: str, units: Sequence[str]) -> list[Exposure]:
+        found: list[Exposure] = []
+        for part in in_parts(sorted({clean(unit) for unit in units})):
+            query = select(*COLUMNS).where(exposures.c.experiment == experiment, exposures.c.unit.in_(part))
+            found += self._exposures(query.order_by(exposures.c.unit))
+        return found
+
+    def _exposures(self, query: Any) -> list[Exposure]:
+        rows = self._connection.execute(query)
+        return [Exposure(**dict(zip(Exposure.__struct_fields__, row, strict=True))) for row in rows]

@@ -1,0 +1,91 @@
+"""What a database's complaints mean: the one place where its exceptions become ours."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from sqlalchemy import exc
+
+from tidegate.errors import Conflict, InvalidInput, StoreAway, TidegateError, UserError
+
+MIGRATE = "run: tidegate store migrate"
+RETRY_SECONDS = 1.0
+
+_SQLITE = (
+    ("no such table", f"the store has no tables yet; {MIGRATE}"),
+    ("no such column", f"the store is older than this version of Tidegate; {MIGRATE}"),
+)
+_SQLITE_AWAY = (
+    ("is full", "the disk of the store is full"),
+    ("readonly", "the store cannot be written: it is read-only"),
+    ("locked", "the store is busy: another process has been writing for too long"),
+    ("unable to open", "the file of the store cannot be opened"),
+    ("disk i/o", "the disk of the store fails"),
+    ("malformed", "the file of the store is damaged; restore it from a backup"),
+    ("not a database", "the file of the store is no SQLite database"),
+)
+_POSTGRES_AWAY = {
+    "08": "the store cannot be reached",
+    "28": "the store refuses the user or the password",
+    "3D": "the store's database does not exist",
+    "53": "the store has run out of disk, memory or connections",
+    "55": "the store is busy: another process has been writing for too long",
+    "57": "the store is starting, stopping, or took too long",
+    "58": "the disk of the store fails",
+}
+"""By the class of SQLSTATE, its first two characters."""
+_READ_ONLY = "25006"
+_LOST_RACE = ("40", "23")
+_OLD_SCHEMA = ("42P01", "42703")
+
+
+def meaning(error: exc.SQLAlchemyError) -> TidegateError | None:
+    """None for what is a mistake in this package, such as wrong SQL."""
+    if isinstance(error, exc.TimeoutError):
+        return StoreAway("every connection to the store is in use", RETRY_SECONDS)
+    if not isinstance(error, exc.DBAPIError):
+        return None
+    state = getattr(error.orig, "sqlstate", None)
+    if state is not None:
+        return _of_state(state)
+    if isinstance(error, exc.IntegrityError):
+        return Conflict("somebody else wrote the same thing first")
+    if isinstance(error, exc.DataError):
+        return InvalidInput("the store cannot keep this value")
+    words = str(error.orig).lower()
+    if type(error.orig).__module__.startswith("sqlite3"):
+        for sign, text in _SQLITE:
+            if sign in words:
+                return UserError(text)
+        for sign, text in _SQLITE_AWAY:
+            if sign in words:
+                return StoreAway(text, RETRY_SECONDS)
+        return None
+    if error.connection_invalidated or isinstance(error, exc.OperationalError | exc.InterfaceError):
+        return StoreAway("the store cannot be reached", RETRY_SECONDS)
+    return None
+
+
+def _of_state(state: str) -> TidegateError | None:
+    if state in _OLD_SCHEMA:
+        return UserError(f"the store has no tables yet, or older ones; {MIGRATE}")
+    if state == _READ_ONLY:
+        return StoreAway("the store cannot be written: it is read-only", RETRY_SECONDS)
+    if state.startswith(_LOST_RACE):
+        return Conflict("somebody else changed the same thing first; look again and repeat")
+    if state.startswith("22"):
+        return InvalidInput("the store cannot keep this value")
+    text = _POSTGRES_AWAY.get(state[:2])
+    return None if text is None else StoreAway(text, RETRY_SECONDS)
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    try:
+        yield
+    except exc.SQLAlchemyError as error:
+        ours = meaning(error)
+        if ours is None:
+            raise
+        raise ours from error

@@ -1,0 +1,124 @@
+"""Labels and outcomes that come later than the predictions they are about."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import and_, func, or_, select, union
+
+from tidegate.errors import InvalidInput
+from tidegate.observations import Feedback
+from tidegate.storage.base import Repository, clean
+from tidegate.storage.events import COLUMNS as EVENT_COLUMNS
+from tidegate.storage.events import event_of
+from tidegate.storage.records import Labelled
+from tidegate.storage.tables import events, exposures, feedback
+
+COLUMNS = tuple(feedback.c[name] for name in Feedback.__struct_fields__)
+TOLERANCE = 1.0
+"""Seconds that an outcome may seem older than its exposure: senders round their times."""
+
+
+class FeedbackRepository(Repository):
+    def add(self, batch: Sequence[Feedback]) -> int:
+        """How many were new, or later than what was there. Raises InvalidInput for one that names nothing."""
+        if not batch:
+            return 0
+        values = [_values(place, one) for place, one in enumerate(batch)]
+        values.sort(key=lambda row: (row["key"], row["metric"]))  # all writers in one order: no deadlock
+        query = self._insert(feedback)
+        fresh = query.excluded
+        kept = ("request_id", "unit", "endpoint", "value", "label", "time", "received")
+        query = query.on_conflict_do_update(
+            index_elements=["key", "metric"],
+            set_={name: fresh[name] for name in kept},
+            where=fresh.time > feedback.c.time,
+        )
+        return self._connection.execute(query, values).rowcount
+
+    def labels(self, endpoint: str, metric: str, since: float, until: float) -> list[Labelled]:
+        """Feedback on predictions *made* in [since, until), whenever it came, in the order of the predictions."""
+        query = (
+            select(*COLUMNS, *EVENT_COLUMNS)
+            .join_from(
+                events, feedback, and_(feedback.c.request_id == events.c.request_id, feedback.c.metric == metric)
+            )
+            .where(events.c.endpoint == endpoint, events.c.time >= since, events.c.time < until)
+            .where(events.c.request_id != "", feedback.c.endpoint.in_(("", endpoint)))
+            .order_by(events.c.time, events.c.id)
+        )
+        wide = len(COLUMNS)
+        rows = self._connection.execute(query)
+        return [Labelled(_feedback(row[:wide]), event_of(row[wide:])) for row in rows]
+
+    def outcomes(self, experiment: str, metric: str, before: bool = False) -> list[tuple[str, str, float]]:
+        """(variant, unit, value) of units with an exposure, for values that happened after it; with ``before`` those
+        that were known earlier (a covariate).
+
+        Feedback that names a unit is joined by it, feedback that names a request by the exposure's request or by the
+        unit of a sampled prediction; so a unit may come several times, once for each request. In the order of units.
+        """
+        fields = (feedback.c.id, exposures.c.variant, exposures.c.unit, feedback.c.value)
+        when = feedback.c.time < exposures.c.time if before else feedback.c.time >= exposures.c.time - TOLERANCE
+        wanted = and_(
+            exposures.c.experiment == experiment,
+            feedback.c.metric == metric,
+            feedback.c.value.is_not(None),
+            or_(feedback.c.endpoint == "", feedback.c.endpoint == exposures.c.endpoint),
+            when,
+        )
+        by_unit = select(*fields).join_from(exposures, feedback, feedback.c.unit == exposures.c.unit)
+        by_request = select(*fields).join_from(
+            exposures, feedback, and_(feedback.c.request_id == exposures.c.request_id, feedback.c.request_id != "")
+        )
+        by_event = (
+            select(*fields)
+            .join_from(feedback, events, and_(events.c.request_id == feedback.c.request_id, events.c.unit != ""))
+            .join(exposures, and_(exposures.c.unit == events.c.unit, exposures.c.endpoint == events.c.endpoint))
+        )
+        found = union(
+            by_unit.where(wanted, feedback.c.unit != ""),
+            by_request.where(wanted),
+            by_event.where(wanted, feedback.c.request_id != "", events.c.forced.is_(False)),
+        ).subquery()
+        query = select(found.c.variant, found.c.unit, found.c.value).order_by(found.c.unit, found.c.id)
+        return [(variant, unit, value) for variant, unit, value in self._connection.execute(query)]
+
+    def unknown(self) -> int:
+        """Kept feedback whose request no event and no exposure knows: not sampled, or never made here."""
+        query = (
+            select(func.count())
+            .select_from(feedback)
+            .where(
+                feedback.c.request_id != "",
+                ~select(events.c.id).where(events.c.request_id == feedback.c.request_id).exists(),
+                ~select(exposures.c.unit).where(exposures.c.request_id == feedback.c.request_id).exists(),
+            )
+        )
+        return int(self._connection.execute(query).scalar_one())
+
+
+def _feedback(row: Any) -> Feedback:
+    return Feedback(**dict(zip(Feedback.__struct_fields__, row, strict=True)))
+
+
+def _values(place: int, one: Feedback) -> dict[str, Any]:
+    if not one.metric or not (one.request_id or one.unit):
+        raise InvalidInput("feedback names a metric, and a request_id or a unit", (place,))
+    time = one.time or one.received
+    if not math.isfinite(time) or (one.value is not None and not math.isfinite(one.value)):
+        raise InvalidInput("value and time must be finite numbers", (place,))
+    request_id, unit = clean(one.request_id), clean(one.unit)
+    return {
+        "key": f"request:{request_id}" if request_id else f"unit:{unit}",
+        "metric": clean(one.metric),
+        "request_id": request_id,
+        "unit": unit,
+        "endpoint": clean(one.endpoint),
+        "value": one.value,
+        "label": None if one.label is None else clean(one.label),
+        "time": time,
+        "received": one.received,
+    }

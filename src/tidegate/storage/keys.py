@@ -1,0 +1,36 @@
+"""API keys, by id; the secrets themselves are nowhere."""
+
+from __future__ import annotations
+
+from sqlalchemy import insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from tidegate.errors import Conflict
+from tidegate.storage.base import Repository, fields_of
+from tidegate.storage.records import KeyRow
+from tidegate.storage.tables import api_keys
+
+
+class Keys(Repository):
+    def add(self, row: KeyRow) -> None:
+        try:
+            self._connection.execute(insert(api_keys).values(**fields_of(row)))
+        except IntegrityError as error:
+            raise Conflict(f"there is a key {row.id} already") from error
+
+    def get(self, id: str) -> KeyRow | None:  # noqa: A002
+        return self._row(KeyRow, select(api_keys).where(api_keys.c.id == id))
+
+    def all(self) -> list[KeyRow]:
+        """Revoked and expired ones too, in the order they were made."""
+        return self._rows(KeyRow, select(api_keys).order_by(api_keys.c.created, api_keys.c.id))
+
+    def touch(self, id: str, at: float) -> None:  # noqa: A002
+        """Last use; never goes back."""
+        earlier = or_(api_keys.c.used.is_(None), api_keys.c.used < at)
+        self._connection.execute(update(api_keys).where(api_keys.c.id == id, earlier).values(used=at))
+
+    def revoke(self, id: str, at: float) -> bool:  # noqa: A002
+        """False when there is no such key, or it was revoked before."""
+        query = update(api_keys).where(api_keys.c.id == id, api_keys.c.revoked.is_(None)).values(revoked=at)
+        return self._connection.execute(query).rowcount == 1

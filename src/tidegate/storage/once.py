@@ -1,0 +1,36 @@
+"""What must happen once: answers to repeated calls, and deliveries of webhooks."""
+
+from __future__ import annotations
+
+from sqlalchemy import delete, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from tidegate.errors import Conflict
+from tidegate.storage.base import Repository, clean, fields_of
+from tidegate.storage.records import IdempotencyRow
+from tidegate.storage.tables import deliveries, idempotency
+
+
+class Idempotency(Repository):
+    def get(self, key: str, who: str) -> IdempotencyRow | None:
+        return self._row(IdempotencyRow, select(idempotency).where(idempotency.c.key == key, idempotency.c.who == who))
+
+    def put(self, row: IdempotencyRow) -> None:
+        """Raises Conflict when the same key was used at the same time: the change is undone with the unit."""
+        try:
+            self._connection.execute(insert(idempotency).values(**fields_of(row)))
+        except IntegrityError as error:
+            raise Conflict("the same Idempotency-Key is being used by another call") from error
+
+    def expire(self, before: float) -> int:
+        return self._connection.execute(delete(idempotency).where(idempotency.c.created < before)).rowcount
+
+
+class Deliveries(Repository):
+    def add(self, id: str, at: float) -> bool:  # noqa: A002
+        """False when it was seen before."""
+        query = self._insert(deliveries).values(id=clean(id), received=at).on_conflict_do_nothing(index_elements=["id"])
+        return bool(self._connection.execute(query).rowcount == 1)
+
+    def expire(self, before: float) -> int:
+        return self._connection.execute(delete(deliveries).where(deliveries.c.received < before)).rowcount

@@ -1,0 +1,81 @@
+"""Releases, what happened to them, and the evidence of every look at them."""
+
+from __future__ import annotations
+
+import builtins
+
+from sqlalchemy import insert, select, tuple_, update
+from sqlalchemy.exc import IntegrityError
+
+from tidegate.errors import Conflict
+from tidegate.storage.base import Repository, fields_of
+from tidegate.storage.records import EvidenceRow, ReleaseEventRow, ReleaseRow
+from tidegate.storage.tables import release_events, release_evidence, releases
+
+
+class Releases(Repository):
+    def add(self, row: ReleaseRow, event: ReleaseEventRow) -> None:
+        """Raises Conflict when the endpoint has an open release already, or the id is taken."""
+        try:
+            self._connection.execute(insert(releases).values(**fields_of(row)))
+        except IntegrityError as error:
+            raise Conflict(f"endpoint {row.endpoint} has an open release already") from error
+        self._add_event(event)
+
+    def save(self, row: ReleaseRow, event: ReleaseEventRow | None, expected: int) -> None:
+        """Raises Conflict when the stored revision is not ``expected``: somebody else changed the release."""
+        fields = fields_of(row)
+        del fields["id"], fields["created"]
+        query = update(releases).where(releases.c.id == row.id, releases.c.revision == expected).values(**fields)
+        try:
+            changed = self._connection.execute(query).rowcount
+        except IntegrityError as error:
+            raise Conflict(f"endpoint {row.endpoint} has an open release already") from error
+        if changed != 1:
+            raise Conflict(f"release {row.id} was changed meanwhile; look again and repeat")
+        if event is not None:
+            self._add_event(event)
+
+    def get(self, id: str) -> ReleaseRow | None:  # noqa: A002
+        return self._row(ReleaseRow, select(releases).where(releases.c.id == id))
+
+    def list(
+        self,
+        endpoint: str | None = None,
+        open: bool | None = None,  # noqa: A002
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> builtins.list[ReleaseRow]:
+        """Newest first; ``cursor`` is the id of the last row of the page before."""
+        query = select(releases).order_by(releases.c.created.desc(), releases.c.id.desc()).limit(limit)
+        if endpoint is not None:
+            query = query.where(releases.c.endpoint == endpoint)
+        if open is not None:
+            query = query.where(releases.c.open.is_(open))
+        if cursor is not None:
+            last = select(releases.c.created, releases.c.id).where(releases.c.id == cursor).scalar_subquery()
+            query = query.where(tuple_(releases.c.created, releases.c.id) < last)
+        return self._rows(ReleaseRow, query)
+
+    def events(self, id: str) -> builtins.list[ReleaseEventRow]:  # noqa: A002
+        """In the order of revisions."""
+        query = select(release_events).where(release_events.c.release == id)
+        return self._rows(ReleaseEventRow, query.order_by(release_events.c.revision))
+
+    def add_evidence(self, row: EvidenceRow) -> None:
+        """Raises Conflict when this tick is there already."""
+        try:
+            self._connection.execute(insert(release_evidence).values(**fields_of(row)))
+        except IntegrityError as error:
+            raise Conflict(f"tick {row.tick} of release {row.release} was written by another") from error
+
+    def evidence(self, id: str, after: int = -1, limit: int = 1000) -> builtins.list[EvidenceRow]:  # noqa: A002
+        """Ticks after ``after``, in their order."""
+        query = select(release_evidence).where(release_evidence.c.release == id, release_evidence.c.tick > after)
+        return self._rows(EvidenceRow, query.order_by(release_evidence.c.tick).limit(limit))
+
+    def _add_event(self, event: ReleaseEventRow) -> None:
+        try:
+            self._connection.execute(insert(release_events).values(**fields_of(event)))
+        except IntegrityError as error:
+            raise Conflict(f"revision {event.revision} of release {event.release} was written by another") from error
