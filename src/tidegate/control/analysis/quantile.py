@@ -56,15 +56,16 @@ def p_value(one: Sequence[float], other: Sequence[float], p: float, n_opt: float
     if not len(first) or not len(second):
         return 1.0
     points = np.concatenate((first, second))
-    ends = _sample_quantile(first, p), _sample_quantile(second, p)
-    points = points[(points >= min(ends)) & (points <= max(ends))]
     prior = Prior.of(p, n_opt)
-    logs = sum(prior.log_m(np.searchsorted(values, points, side="right"), len(values)) for values in (first, second))
+    # Ties: the true quantile x has F(x-) <= p <= F(x), so that each arm counts what speaks least against x.
+    logs = sum(
+        prior.log_m(
+            np.clip(p * len(values), np.searchsorted(values, points), np.searchsorted(values, points, side="right")),
+            len(values),
+        )
+        for values in (first, second)
+    )
     return min(1.0, math.exp(-float(np.min(logs))))
-
-
-def _sample_quantile(ordered: Floats, p: float) -> float:
-    return float(ordered[min(math.floor(len(ordered) * p), len(ordered) - 1)])
 
 
 class Comparison(msgspec.Struct, frozen=True):
