@@ -31,6 +31,7 @@ class Keys(Repository):
         self._connection.execute(update(api_keys).where(api_keys.c.id == id, earlier).values(used=at))
 
     def revoke(self, id: str, at: float) -> bool:  # noqa: A002
-        """False when there is no such key, or it was revoked before."""
-        query = update(api_keys).where(api_keys.c.id == id, api_keys.c.revoked.is_(None)).values(revoked=at)
+        """From ``at`` on, which may lie ahead; the earliest counts. False when it changes nothing."""
+        later = or_(api_keys.c.revoked.is_(None), api_keys.c.revoked > at)
+        query = update(api_keys).where(api_keys.c.id == id, later).values(revoked=at)
         return self._connection.execute(query).rowcount == 1

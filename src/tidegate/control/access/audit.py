@@ -137,7 +137,7 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
 
 def verify(rows: Iterable[AuditRow], heads: Sequence[Head] = ()) -> Verification:
     """Rows in the order of their numbers, from the first on; reads them once and keeps none."""
-    from tidegate.storage.records import audit_hash
+    from tidegate.storage.audit import hash_of
 
     faults: list[Fault] = []
     wanted: dict[int, set[str]] = {}
@@ -152,7 +152,7 @@ def verify(rows: Iterable[AuditRow], heads: Sequence[Head] = ()) -> Verification
             faults.append(Fault(row.sequence, gap))
         elif row.previous != previous:
             faults.append(Fault(row.sequence, "does not follow the row before it: one was changed, moved or inserted"))
-        if audit_hash(row) != row.hash:
+        if hash_of(row) != row.hash:
             faults.append(Fault(row.sequence, "was changed: its hash does not fit"))
         kept = wanted.pop(row.sequence, None)
         if kept is not None and kept != {row.hash}:
