@@ -70,33 +70,31 @@ class Difference(msgspec.Struct, frozen=True):
     error: float
     n: int
 
-    def log_e(self, null: float = 0.0, rho2: float | None = None, *, alpha: float = 0.05) -> float:
-        """log E against "the effect is ``null``", two-sided."""
-        scale, z = self._scaled(null, alpha if rho2 is None else None, rho2)
+    def log_e(self, null: float = 0.0, alpha: float = 0.05, n_opt: float = N_OPT) -> float:
+        """log E against "the effect is ``null``", two-sided; ``alpha`` and ``n_opt`` tune, they do not decide."""
+        scale = self.n * rho_squared(alpha, n_opt)
+        z = self._z(null)
         return scale / (1 + scale) * z * z / 2 - 0.5 * math.log1p(scale)
 
-    def log_e_above(self, null: float = 0.0, rho2: float | None = None, *, alpha: float = 0.05) -> float:
+    def log_e_above(self, null: float = 0.0, alpha: float = 0.05, n_opt: float = N_OPT) -> float:
         """log E against "the effect is at most ``null``": a mixture over positive effects alone."""
-        scale, z = self._scaled(null, 2 * alpha if rho2 is None else None, rho2)
-        shrunk = scale / (1 + scale)
-        return math.log(2.0) + shrunk * z * z / 2 + float(log_ndtr(z * math.sqrt(shrunk))) - 0.5 * math.log1p(scale)
+        scale = self.n * rho_squared(2 * alpha, n_opt)
+        shrunk, z = scale / (1 + scale), self._z(null)
+        positive = float(log_ndtr(z * math.sqrt(shrunk)))
+        return math.log(2.0) + shrunk * z * z / 2 + positive - 0.5 * math.log1p(scale)
 
-    def interval(self, alpha: float = 0.05, rho2: float | None = None) -> tuple[float, float]:
+    def interval(self, alpha: float = 0.05, n_opt: float = N_OPT) -> tuple[float, float]:
         """Two-sided, valid at any time."""
-        half = half_width(self.error, self.n, alpha, rho2)
+        half = half_width(self.error, self.n, alpha, n_opt)
         return self.estimate - half, self.estimate + half
 
-    def least(self, alpha: float = 0.05, rho2: float | None = None) -> float:
+    def least(self, alpha: float = 0.05, n_opt: float = N_OPT) -> float:
         """One-sided lower bound, valid at any time."""
-        return self.estimate - half_width_one_sided(self.error, self.n, alpha, rho2)
+        return self.estimate - half_width_one_sided(self.error, self.n, alpha, n_opt)
 
-    def _scaled(self, null: float, alpha: float | None, rho2: float | None) -> tuple[float, float]:
-        rho2 = rho_squared(alpha or 0.05) if rho2 is None else rho2
-        gap = self.estimate - null
-        if not self.error:
-            # Nothing varies: as many equal rows say nothing about what others would be.
-            return self.n * rho2, 0.0
-        return self.n * rho2, gap / self.error
+    def _z(self, null: float) -> float:
+        # Nothing varies: so many equal rows do not say what others would be.
+        return (self.estimate - null) / self.error if self.error else 0.0
 
     def negated(self) -> Difference:
         return Difference(-self.estimate, self.error, self.n)
@@ -119,21 +117,21 @@ def paired(differences: Moments) -> Difference:
 
 def rho_squared(alpha: float = 0.05, n_opt: float = N_OPT) -> float:
     """Tuning under which the interval is narrowest after ``n_opt`` rows; chosen before the start."""
-    return (-2 * math.log(alpha) + math.log(1 - 2 * math.log(alpha))) / n_opt if alpha < 1 else 1 / n_opt
+    log = -2 * math.log(min(alpha, 0.5))
+    return (log + math.log(1 + log)) / n_opt
 
 
-def half_width(error: float, n: int, alpha: float = 0.05, rho2: float | None = None) -> float:
+def half_width(error: float, n: int, alpha: float = 0.05, n_opt: float = N_OPT) -> float:
     """Of the two-sided interval around an estimate with standard error ``error`` from n rows."""
     if n < 1:
         return math.inf
-    g = 1 / (rho_squared(alpha) if rho2 is None else rho2)
+    g = 1 / rho_squared(alpha, n_opt)
     return error * math.sqrt((n + g) / n * math.log((n + g) / (g * alpha * alpha)))
 
 
-def half_width_one_sided(error: float, n: int, alpha: float = 0.05, rho2: float | None = None) -> float:
+def half_width_one_sided(error: float, n: int, alpha: float = 0.05, n_opt: float = N_OPT) -> float:
     """Distance from the estimate to its bound on one side; rho is tuned for 2 alpha."""
     if n < 1:
         return math.inf
-    rho2 = rho_squared(2 * alpha) if rho2 is None else rho2
-    scale = n * rho2
+    scale = n * rho_squared(2 * alpha, n_opt)
     return error * math.sqrt(2 * (scale + 1) / scale * math.log1p(math.sqrt(scale + 1) / (2 * alpha)))

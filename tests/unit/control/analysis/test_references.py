@@ -95,7 +95,7 @@ def test_one_sided_means_have_the_boundary_of_the_paper(n: int) -> None:
         2 * (n * rho2 + 1) / (n * rho) ** 2 * math.log(1 + math.sqrt(n * rho2 + 1) / (2 * 0.05))
     )
     assert means.half_width_one_sided(1.0, n, 0.05) == pytest.approx(half)
-    assert math.log(20) <= means.Difference(half, 1.0, n).log_e_above(alpha=0.05) < math.log(20) + 0.02
+    assert math.log(20) <= means.Difference(half, 1.0, n).log_e_above(alpha=0.05) < math.log(20) + 0.2
     assert half < means.half_width(1.0, n, 0.05)
 
 
