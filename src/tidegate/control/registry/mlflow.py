@@ -31,8 +31,6 @@ EXPERIMENT = "tidegate"
 STAGES = ("Production", "Staging", "Archived")
 _DIGEST, _SIGNATURE, _PROFILE = "tidegate.digest", "tidegate.signature", "tidegate.profile"
 _LONGEST_TAG = 5000
-_AWAIT_SECONDS = 30
-_READY = "READY"
 
 ERRORS: Mapping[str, type[TidegateError]] = {
     "RESOURCE_DOES_NOT_EXIST": NotFound,
@@ -102,13 +100,15 @@ class MlflowRegistry:
                 tags[_DIGEST] = fingerprint(staged)[0]
                 run_id = self._upload(name, staged)
                 source = f"runs:/{run_id}/model"
+            else:  # MLflow would take a source that is not there
+                tags[_DIGEST] = self._fetched_digest(unregistered(str(source), self._trust, self._base).uri)
             if profile is not None and str(profile):
                 tags[_PROFILE] = self._keep_profile(str(profile), name, run_id)
             if signature is not None and len(text := msgspec.json.encode(signature).decode()) <= _LONGEST_TAG:
                 tags[_SIGNATURE] = text
             self._create_model(name)
             made = self._client.create_model_version(
-                name, str(source), run_id=run_id or None, tags=tags, await_creation_for=_AWAIT_SECONDS
+                name, str(source), run_id=run_id or None, tags=tags, await_creation_for=0
             )
             for alias in aliases:
                 self._client.set_registered_model_alias(name, alias, str(made.version))

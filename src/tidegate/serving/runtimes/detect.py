@@ -26,7 +26,9 @@ _FOREIGN: tuple[tuple[bytes, str], ...] = (
 
 
 def detect(path: Path, where: str) -> tuple[Format, Path]:
-    """The format and the path to open, which for a folder with a single ONNX file is that file. Raises ModelError."""
+    """The format and the path to open, which for a folder with a single ONNX file, or a single file, is that file.
+
+    Raises ModelError."""
     if path.is_dir():
         return _detect_folder(path, where)
     found = _detect_file(path, where)
@@ -49,7 +51,10 @@ def _detect_folder(path: Path, where: str) -> tuple[Format, Path]:
     if graphs:
         names = ", ".join(file.name for file in graphs)
         raise ModelError(f"{where}: the folder holds several ONNX files ({names}); name one")
-    raise ModelError(f"{where}: the folder holds no MLmodel, no model.py and no ONNX file")
+    files = [file for file in path.iterdir() if not file.name.startswith(".") and file.name != "registered_model_meta"]
+    if len(files) == 1 and files[0].is_file() and (found := _detect_file(files[0], where)) is not None:
+        return found, files[0]
+    raise ModelError(f"{where}: the folder holds no MLmodel, no model.py and no ONNX file, and not just one model file")
 
 
 def _detect_file(path: Path, where: str) -> Format | None:

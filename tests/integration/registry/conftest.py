@@ -1,0 +1,25 @@
+"""A real MLflow server, shared by all tests and all pytest-xdist workers of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.services import shared, shared_folder
+
+_TOLD = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES")
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with shared("mlflow", shared_folder(tmp_path_factory)) as url:
+        yield url
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a registry tells MLflow through the environment ends with the test."""
+    for name in _TOLD:
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)

@@ -1,0 +1,142 @@
+"""MLflow's registry on a real server: the contract, and what users of MLflow have besides."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil  # type: ignore[import-untyped]
+import pytest
+
+from tests.services import running
+from tests.unit.control.registry.contract import RegistryContract
+from tidegate import settings
+from tidegate.control.registry.base import Registry, RegistryAway
+from tidegate.control.registry.mlflow import MlflowRegistry
+from tidegate.errors import InvalidInput, ModelError, NotFound
+from tidegate.testing import models
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # MLflow warns about MLflow
+
+
+@pytest.fixture
+def registry(mlflow_server: str) -> Registry:
+    return MlflowRegistry(settings.Registry(kind="mlflow", uri=mlflow_server))
+
+
+class TestMlflowRegistry(RegistryContract):
+    pass
+
+
+@pytest.fixture
+def client(mlflow_server: str) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=mlflow_server, registry_uri=mlflow_server)
+
+
+@pytest.fixture
+def name() -> str:
+    return f"churn {uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def run(mlflow_server: str, tmp_path: Path) -> str:
+    """A run with a model that somebody's training logged."""
+    import mlflow
+
+    os.environ["MLFLOW_TRACKING_URI"] = mlflow_server
+    mlflow.set_experiment("training")
+    with mlflow.start_run() as started:
+        folder = models.write_mlflow_sklearn(models.iris_logistic(), tmp_path / "logged", models.iris()[0][:3])
+        mlflow.log_artifacts(str(folder), "model")
+    run_id: str = started.info.run_id
+    return run_id
+
+
+def test_what_others_registered_is_read(registry: Registry, client: Any, name: str, run: str) -> None:
+    client.create_registered_model(name)
+    client.create_model_version(name, f"runs:/{run}/model", run_id=run, tags={"team": "churn"})
+    client.set_registered_model_alias(name, "Champion", "1")
+    found = registry.get(name, "Champion")
+    assert (found.run_id, found.metadata, found.aliases) == (run, {"team": "churn"}, ("Champion",))
+    assert found.signature is not None
+    assert found.signature.inputs[0].shape == (-1, 4)
+    assert found.digest == ""
+    pinned = registry.ref(f"models:/{name}@Champion")
+    assert pinned.digest.startswith("sha256:")
+    assert registry.get(name, "1").digest == pinned.digest
+    assert registry.ref(f"runs:/{run}/model").digest == pinned.digest
+
+
+def test_a_run_is_registered(registry: Registry, name: str, run: str) -> None:
+    made = registry.register(name, f"runs:/{run}/model", metadata={}, aliases=("challenger",))
+    assert (made.run_id, made.aliases) == (run, ("challenger",))
+    assert registry.ref(made.uri).digest.startswith("sha256:")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_older_stages(registry: Registry, client: Any, name: str, run: str) -> None:
+    for _ in range(3):
+        registry.register(name, f"runs:/{run}/model", metadata={}, aliases=("champion",))
+    with pytest.raises(ModelError, match=f"aliases in place of stages: models:/{name}@champion"):
+        registry.ref(f"models:/{name}/Production")
+    for number in ("1", "2"):
+        client.transition_model_version_stage(name, number, "Production")
+    client.transition_model_version_stage(name, "3", "Staging")
+    assert registry.ref(f"models:/{name}/Production").version == "2"
+    assert registry.get(name, "staging").version == "3"
+    assert registry.get(name, "2").stage == "Production"
+    assert [version.stage for version in registry.versions(name)] == ["Staging", "Production", "Production"]
+
+
+def test_more_versions_than_a_page(registry: Registry, name: str, run: str) -> None:
+    for _ in range(4):
+        made = registry.register(name, f"runs:/{run}/model", metadata={})
+    assert registry.get(name, "latest").version == made.version == "4"
+    assert len([version for version in registry.versions("") if version.name == name]) == 1
+
+
+def test_mistakes_are_one_line_and_ours(registry: Registry, name: str) -> None:
+    with pytest.raises(ModelError, match="cannot fetch it"):
+        registry.ref("runs:/0123456789abcdef0123456789abcdef/model")
+    with pytest.raises((ModelError, InvalidInput, NotFound)) as caught:
+        registry.register(name, "runs:/0123456789abcdef0123456789abcdef/model", metadata={})
+    assert "\n" not in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+
+
+@pytest.fixture
+def breakable(tmp_path: Path) -> Iterator[Any]:
+    with running("mlflow", tmp_path / "server") as started:
+        yield started
+
+
+def test_a_server_that_is_away_is_said_in_time(breakable: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
+    registry = MlflowRegistry(settings.Registry(kind="mlflow", uri=breakable.url))
+    assert registry.versions("") == []
+    tree = [psutil.Process(breakable.pid), *psutil.Process(breakable.pid).children(recursive=True)]
+    for process in tree:
+        process.suspend()
+    began = time.monotonic()
+    with pytest.raises(RegistryAway):
+        registry.versions("")
+    for process in tree:
+        process.resume()
+    assert registry.versions("") == []  # it comes back by itself
+    for process in reversed(tree):
+        process.kill()
+    with pytest.raises(RegistryAway, match="MLflow") as caught:
+        registry.set_alias(name, "champion", "1")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(RegistryAway):
+        registry.ref(f"models:/{name}@champion")
+    assert time.monotonic() - began < 60
