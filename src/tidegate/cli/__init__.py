@@ -33,6 +33,7 @@ COMMANDS = {
     "predict": Command("predict", "predict", "Send rows of a file or of stdin to a server, print the answers."),
     "reload": Command("serve", "reload", "Make a running server read its configuration again."),
     "model": Command("model", "app", "Inspect and compile models."),
+    "experiment": Command("experiment", "app", "Run A/B experiments and read their reports."),
     "config": Command("config", "app", "Show and check the configuration."),
     "doctor": Command("doctor", "doctor", "Find out what is missing on this machine."),
     "demo": Command("demo", "demo", "Train two small models, serve them, show live figures."),

@@ -71,7 +71,7 @@ class FeedbackRepository(Repository):
         )
         by_unit = select(*fields).join_from(exposures, feedback, feedback.c.unit == exposures.c.unit)
         by_request = select(*fields).join_from(
-            exposures, feedback, and_(feedback.c.request_id == exposures.c.request_id, feedback.c.request_id != "")
+            exposures, feedback, and_(feedback.c.request_id == exposures.c.request_id, exposures.c.request_id != "")
         )
         by_event = (
             select(*fields)
@@ -85,6 +85,19 @@ class FeedbackRepository(Repository):
         ).subquery()
         query = select(found.c.variant, found.c.unit, found.c.value).order_by(found.c.unit, found.c.id)
         return [(variant, unit, value) for variant, unit, value in self._connection.execute(query)]
+
+    def history(self, metric: str, covariate: str, until: float, limit: int = 100_000) -> list[tuple[float, float]]:
+        """(value, covariate) of units that had both before ``until``, the latest first."""
+        other = feedback.alias("other")
+        query = (
+            select(feedback.c.value, other.c.value)
+            .join_from(feedback, other, and_(other.c.unit == feedback.c.unit, other.c.metric == covariate))
+            .where(feedback.c.metric == metric, feedback.c.unit != "", feedback.c.time < until, other.c.time < until)
+            .where(feedback.c.value.is_not(None), other.c.value.is_not(None))
+            .order_by(feedback.c.id.desc())
+            .limit(limit)
+        )
+        return [(value, known) for value, known in self._connection.execute(query)]
 
     def unknown(self) -> int:
         """Kept feedback whose request no event and no exposure knows: not sampled, or never made here."""
