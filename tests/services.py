@@ -21,6 +21,7 @@ import msgspec
 import psutil  # type: ignore[import-untyped]
 from filelock import FileLock
 
+from tests import postgres
 from tests.process import free_port, until
 
 START_SECONDS = 120.0
@@ -35,6 +36,8 @@ class Service(NamedTuple):
     port: int
     """Where ``scripts/services`` starts it."""
     stop: signal.Signals = signal.SIGTERM
+    clean: Callable[[Path], None] = lambda folder: None
+    """Takes away what a test's service keeps outside of its folder."""
 
 
 class Running(msgspec.Struct):
@@ -71,6 +74,9 @@ def _mlflow_ready(folder: Path, port: int) -> bool:
 
 SERVICES: dict[str, Service] = {
     "mlflow": Service(_mlflow, _mlflow_ready, lambda folder, port: f"http://127.0.0.1:{port}", 5000),
+    "postgresql": Service(
+        postgres.command, postgres.answers, postgres.url, 5433, stop=signal.SIGINT, clean=postgres.clean
+    ),
 }
 
 
@@ -130,6 +136,7 @@ def running(name: str, folder: Path) -> Iterator[Running]:
         yield started
     finally:
         halt(name, started.pid)
+        SERVICES[name].clean(folder)
 
 
 @contextlib.contextmanager
@@ -150,6 +157,7 @@ def shared(name: str, folder: Path) -> Iterator[str]:
             state.write_bytes(msgspec.json.encode(found))
             if not found.users:
                 halt(name, found.pid)
+                SERVICES[name].clean(folder)
                 state.unlink()
 
 

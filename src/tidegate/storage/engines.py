@@ -21,11 +21,7 @@ from tidegate.errors import ConfigError, MissingExtra, StoreAway, UserError
 from tidegate.storage.faults import MIGRATE
 
 BUSY_SECONDS = 5.0
-CONNECT_SECONDS = 5
-ANSWER_SECONDS = 30
-"""Longest that one statement may take."""
-POOL = 5
-MORE = 10
+_POOL: dict[str, Any] = {"pool_size": 5, "max_overflow": 10, "pool_timeout": BUSY_SECONDS}
 
 _BEGIN = {
     "read": ("PRAGMA query_only=ON", "BEGIN"),
@@ -66,10 +62,8 @@ def _sqlite(url: URL, create: bool) -> Engine:
         _make_file(path)
     engine = create_engine(
         url.set(database=str(path)),
-        pool_size=POOL,
-        max_overflow=MORE,
-        pool_timeout=BUSY_SECONDS,
         connect_args={"timeout": BUSY_SECONDS},
+        **_POOL,
     )
 
     def refuse_to_make(*_: Any) -> None:
@@ -104,7 +98,7 @@ def _make_file(path: Path) -> None:
 
 def _postgres(url: URL) -> Engine:
     try:
-        import psycopg  # noqa: F401
+        from tidegate.storage import postgres
     except ImportError:
         raise MissingExtra("postgres", "a store in PostgreSQL") from None
-    return create_engine(url, pool_size=POOL, max_overflow=MORE, pool_timeout=BUSY_SECONDS, pool_pre_ping=True)
+    return postgres.make(url, **_POOL)

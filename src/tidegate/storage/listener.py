@@ -6,17 +6,23 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import text
-from sqlalchemy.engine import URL
 
-from tidegate.errors import StoreAway
+from tidegate.errors import StoreAway, UserError
+from tidegate.storage.faults import MIGRATE
+from tidegate.storage.snapshots import CHANNEL
 
 if TYPE_CHECKING:
+    import psycopg
+
     from tidegate.storage.store import Unit
 
 LOOK_SECONDS = 0.05
+POLL_SECONDS = 1.0
+SLICE_SECONDS = 0.25
+"""After so long a waiting listener notices that it was closed."""
 _NEWEST = "SELECT max(number) FROM snapshots"
 
 
@@ -30,7 +36,7 @@ class Listener(Protocol):
 
 
 class SqliteListener:
-    """Looks at the file's version counter, which any commit moves, and only then at the snapshots."""
+    """Looks at the newest number: a few microseconds in a file that is in memory anyway."""
 
     def __init__(self, read: Callable[[], AbstractContextManager[Unit]]) -> None:
         self._read = read
@@ -60,6 +66,63 @@ class SqliteListener:
         return found if found is None else int(found)
 
 
-class PostgresListener(SqliteListener):
-    def __init__(self, url: URL) -> None:
-        raise NotImplementedError
+class PostgresListener:
+    """LISTEN on a connection of its own. It also looks at the snapshots every second, for a notice that got lost on its
+    way (a proxy, a switch to another server), and connects again after the server was away."""
+
+    def __init__(self, connect: Callable[[], psycopg.Connection[Any]]) -> None:
+        self._connect = connect
+        self._connection: psycopg.Connection[Any] | None = None
+        self._closed = threading.Event()
+        self._waiting = threading.Lock()
+        self._seen: int | None = None
+
+    def wait(self, timeout: float) -> bool:
+        import psycopg
+
+        deadline = time.monotonic() + timeout
+        with self._waiting:
+            while not self._closed.is_set():
+                try:
+                    newest = self._newest()
+                    if newest != self._seen:
+                        self._seen = newest
+                        return True
+                    left = deadline - time.monotonic()
+                    if left <= 0:
+                        return False
+                    self._notified(min(left, POLL_SECONDS))
+                except psycopg.errors.UndefinedTable:
+                    raise UserError(f"the store has no tables yet; {MIGRATE}") from None
+                except psycopg.Error:
+                    self._drop()
+                    left = deadline - time.monotonic()
+                    if left <= 0:
+                        return False
+                    self._closed.wait(min(left, POLL_SECONDS))
+        return False
+
+    def close(self) -> None:
+        self._closed.set()
+        with self._waiting:
+            self._drop()
+
+    def _newest(self) -> int | None:
+        if self._connection is None:
+            self._connection = self._connect()
+            self._connection.execute(f"LISTEN {CHANNEL}")
+        row = self._connection.execute(_NEWEST).fetchone()
+        return None if row is None or row[0] is None else int(row[0])
+
+    def _notified(self, seconds: float) -> None:
+        """Returns when a notice came, the listener was closed, or ``seconds`` have passed."""
+        assert self._connection is not None
+        deadline = time.monotonic() + seconds
+        while not self._closed.is_set() and (left := deadline - time.monotonic()) > 0:
+            for _ in self._connection.notifies(timeout=min(left, SLICE_SECONDS), stop_after=1):
+                return
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

@@ -37,6 +37,9 @@ from tidegate.storage.snapshots import Snapshots
 from tidegate.storage.windows import Windows
 
 
+LISTENER_PATIENCE = 5.0
+
+
 class Unit:
     """One transaction. ``connection`` is there for what no repository offers."""
 
@@ -137,7 +140,11 @@ class Store:
 
     def listen(self) -> Listener:
         """Tells of published snapshots; each listener is of one thread."""
-        return PostgresListener(self.engine.url) if self.is_postgres else SqliteListener(self.read)
+        if not self.is_postgres:
+            return SqliteListener(self.read)
+        from tidegate.storage import postgres
+
+        return PostgresListener(lambda: postgres.connect(self.engine, LISTENER_PATIENCE))
 
     def ping(self) -> None:
         """Raises StoreAway when the database does not answer, UserError when it is not migrated."""
@@ -148,7 +155,7 @@ class Store:
         """Brings the tables up to date; does nothing when they are. Any number of processes may do it at once."""
         with self._taking_turns(), translated():
             schema.migrate(self._writing)
-        self._checked = False
+        self._checked = True
 
     def close(self) -> None:
         self.engine.dispose()

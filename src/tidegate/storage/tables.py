@@ -17,6 +17,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    text,
 )
 
 metadata = MetaData(
@@ -155,8 +156,8 @@ Index(
     "uq_releases_open_endpoint",
     releases.c.endpoint,
     unique=True,
-    sqlite_where=releases.c.open.is_(True),
-    postgresql_where=releases.c.open.is_(True),
+    sqlite_where=text("open"),
+    postgresql_where=text("open"),
 )
 """An endpoint has one open release at most, whoever starts them."""
 
