@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from tidegate.apps.desired import Desired
 from tidegate.apps.process import ServingProcess
 from tidegate.config.load import load_settings
 from tidegate.testing.models import write_classifier_onnx
@@ -41,8 +42,8 @@ async def serving(folder: Path, endpoints: int = 1) -> ServingProcess:
     """The real composition of one serving process, without its socket's traffic."""
     loaded = load_settings(config(folder, endpoints), environment={})
     with socket.socket() as listening:
-        process = ServingProcess(loaded, listening)
-        await process.apply(loaded.settings, 1)
+        process = ServingProcess(Desired(loaded), listening)
+        await process.apply(Desired(loaded))
     return process
 
 
@@ -123,13 +124,14 @@ def test_serving_an_onnx_model_imports_nothing_heavy(tmp_path: Path) -> None:
         "import asyncio, json, socket, sys\n"
         "from pathlib import Path\n"
         "import tidegate.cli, tidegate.cli.serve\n"
+        "from tidegate.apps.desired import Desired\n"
         "from tidegate.apps.process import ServingProcess\n"
         "from tidegate.config.load import load_settings\n"
         "async def main():\n"
         "    loaded = load_settings(Path('tidegate.yaml'), environment={})\n"
         "    with socket.socket() as listening:\n"
-        "        process = ServingProcess(loaded, listening)\n"
-        "        await process.apply(loaded.settings, 1)\n"
+        "        process = ServingProcess(Desired(loaded), listening)\n"
+        "        await process.apply(Desired(loaded))\n"
         "        await process.live.close()\n"
         "asyncio.run(main())\n"
         "print(json.dumps(sorted(sys.modules)))\n"

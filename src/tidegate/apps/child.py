@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from tidegate import logs
-from tidegate.apps.owner import Desired
+from tidegate.apps.desired import Desired
 from tidegate.apps.process import ServingProcess, explain, leave, run_loop
 from tidegate.errors import ModelError, NotFound, TidegateError
 from tidegate.serving.live import Prepared
-from tidegate.settings import Settings
 
 logger = logging.getLogger("tidegate.supervisor")
 
@@ -77,7 +76,7 @@ class Child:
     async def serve(self, listening: socket.socket, folder: Path, grpc_port: int, first: bool) -> None:
         desired = self._desired
         self._process = ServingProcess(
-            desired.loaded,
+            desired,
             listening,
             index=self._index,
             grpc_port=grpc_port,
@@ -95,7 +94,7 @@ class Child:
         self._loop.call_later(BEAT_SECONDS, self._beat)
         following = self._loop.create_task(self._follow())
         try:
-            await self._process.run(desired.number, desired.unloaded)
+            await self._process.run()
         finally:
             following.cancel()
             self._stop_reading()
@@ -110,36 +109,36 @@ class Child:
 
     async def _follow(self) -> None:
         """Prepares, and then commits or discards; a newer thing to prepare takes the place of the one before."""
-        ready: tuple[int, Prepared, Settings] | None = None
+        ready: tuple[Desired, Prepared] | None = None
         while True:
             kind, number, path = await self._told.get()
             if kind == "prepare":
                 ready = await self._prepare(number, path)
                 continue
-            if ready is None or ready[0] != number:
+            if ready is None or ready[0].number != number:
                 continue
-            _, prepared, settings = ready
+            wanted, prepared = ready
             ready = None
             if kind == "discard":
                 self._process.live.discard(prepared)
                 continue
             try:
-                self._process.commit(prepared, settings)
+                self._process.commit(prepared, wanted)
             except Exception:
                 logger.exception("serving process %d cannot swap; it ends", self._index, extra={"worker": self._index})
                 self._process.stop()  # another one starts with what all others have in force
                 return
             self._tell("applied", number)
 
-    async def _prepare(self, number: int, path: str) -> tuple[int, Prepared, Settings] | None:
+    async def _prepare(self, number: int, path: str) -> tuple[Desired, Prepared] | None:
         try:
             wanted = await asyncio.to_thread(_read, path)
-            prepared = await self._process.prepare(wanted.loaded.settings, number, wanted.unloaded)
+            prepared = await self._process.prepare(wanted)
         except Exception as error:  # noqa: BLE001 - reported to the supervisor, which tells the operator
             self._tell("refused", number, explain(error)[:_MOST_TEXT])
             return None
         self._tell("prepared", number)
-        return number, prepared, wanted.loaded.settings
+        return wanted, prepared
 
     def _tell(self, *message: Any) -> None:
         with contextlib.suppress(OSError):  # the next beat finds out that nobody is there

@@ -1,4 +1,5 @@
-"""Who owns the configuration of a running server: reads it again, numbers what is applied, remembers what is unloaded.
+"""Who owns the configuration of a running server: reads it again, numbers what is applied, remembers what is unloaded,
+and which published snapshot is followed.
 
 Pure of processes and sockets; the supervisor and the single process both use it.
 """
@@ -16,20 +17,22 @@ from pathlib import Path
 
 import msgspec
 
+from tidegate.apps.desired import Desired
 from tidegate.apps.process import same_server
 from tidegate.config import Loaded
 from tidegate.errors import UserError
 from tidegate.serving.snapshots.file import known_endpoint, watched_files
+from tidegate.serving.snapshots.publication import Publication
 
 logger = logging.getLogger("tidegate.reload")
 
 
-class Desired(msgspec.Struct, frozen=True):
-    """What every serving process should have in force."""
+class Refused(msgspec.Struct, frozen=True):
+    """A published snapshot that could not be brought into force; ``at``: epoch seconds."""
 
-    loaded: Loaded
-    number: int = 1
-    unloaded: frozenset[str] = frozenset()
+    number: int
+    error: str
+    at: float
 
 
 class Owner:
@@ -37,6 +40,10 @@ class Owner:
 
     def __init__(self, loaded: Loaded, read: Callable[[], Loaded]) -> None:
         self.desired = Desired(loaded)
+        self.newest: Publication | None = None
+        """What was published last, as far as is known."""
+        self.refused: Refused | None = None
+        self._instead: list[Publication | None] = []
         self._read = read
         self._seen = _files(loaded)
         self._looked = self._seen
@@ -48,18 +55,54 @@ class Owner:
         self._looked = _files(loaded)  # before they are loaded: what changes after this is another change
         if not same_server(loaded.settings, self.desired.loaded.settings):
             logger.warning("only endpoints and trust are reloaded; other changes need a restart")
-        return Desired(loaded, self.desired.number + 1, self.desired.unloaded)
+        before = self.desired
+        return msgspec.structs.replace(before, loaded=loaded, number=before.number + 1, reading=before.reading + 1)
 
     def operated(self, operation: str, endpoint: str) -> Desired:
         """The next thing to apply for ``load`` or ``unload``. Raises NotFound, UserError."""
         known_endpoint(self.desired.loaded.settings, endpoint)
         unloaded = self.desired.unloaded
         if operation == "unload":
-            return Desired(self.desired.loaded, self.desired.number + 1, unloaded | {endpoint})
+            return msgspec.structs.replace(self.desired, number=self.desired.number + 1, unloaded=unloaded | {endpoint})
         return msgspec.structs.replace(self.reread(), unloaded=unloaded - {endpoint})
+
+    def begin_with(self, *publications: Publication | None) -> None:
+        """Before anything is in force: what to start with, best first; the configuration alone is the last resort."""
+        numbers: set[int] = set()
+        for publication in publications:
+            if publication is not None and publication.number not in numbers:
+                numbers.add(publication.number)
+                self._instead.append(publication)
+        self._instead.append(None)
+        self.desired = msgspec.structs.replace(self.desired, published=self._instead.pop(0))
+
+    def fall_back(self, error: str, at: float) -> bool:
+        """What it should have started with cannot be loaded: whether there is something else, which is desired now."""
+        if self.desired.published is None:
+            return False
+        self.refuse(self.desired, error, at)
+        self.desired = msgspec.structs.replace(self.desired, published=self._instead.pop(0))
+        return True
+
+    def heard(self, publication: Publication) -> None:
+        self.newest = publication
+
+    def to_follow(self) -> Desired | None:
+        """The newest snapshot, if it is neither in force nor refused; a refused one is tried again after any change."""
+        newest = self.newest
+        if newest is None or newest == self.desired.published:
+            return None
+        if self.refused is not None and self.refused.number == newest.number:
+            return None
+        return msgspec.structs.replace(self.desired, number=self.desired.number + 1, published=newest)
+
+    def refuse(self, desired: Desired, error: str, at: float) -> None:
+        """It could not be brought into force; ``at``: epoch seconds."""
+        self.refused = Refused(desired.snapshot, error, at)
 
     def accept(self, desired: Desired) -> None:
         self.desired = desired
+        self.refused = None
         self._seen = self._looked
 
     def changed(self) -> bool:

@@ -10,9 +10,8 @@ import math
 import os
 import signal
 import socket
-import sys
 import threading
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,8 @@ import uvicorn
 
 from tidegate import __version__
 from tidegate.apps.connection import SILENT_SECONDS, Connection
-from tidegate.config import Loaded
+from tidegate.apps.desired import Desired
+from tidegate.clock import SystemClock
 from tidegate.errors import TidegateError
 from tidegate.metrics import Metrics
 from tidegate.protocols.health import Health
@@ -34,17 +34,25 @@ from tidegate.serving.live import Live, Prepared
 from tidegate.serving.predict import Predictor, Tracer
 from tidegate.serving.runtimes.base import LoadedModel
 from tidegate.serving.runtimes.load import load_model
-from tidegate.serving.snapshots.file import BASELINE, snapshot_of, trusted
+from tidegate.serving.shelf import isolation_of, patience_of
+from tidegate.serving.snapshots.file import snapshot_of, trusted
+from tidegate.serving.snapshots.publication import followed, overlay
 from tidegate.settings import EndpointSettings, Settings, Trust
 from tidegate.telemetry import BUILD_INFO
-from tidegate.types import Variant
+from tidegate.types import EndpointPlan, RoutingSnapshot, Variant
 
 if TYPE_CHECKING:
+    from tidegate.config import Loaded
     from tidegate.protocols.grpc import GrpcServer
+    from tidegate.serving.events.recorder import Recorder
 
 logger = logging.getLogger("tidegate.serve")
 
 Operate = Callable[[str, str], Awaitable[None]]
+
+
+RECORD_SECONDS = 5.0
+"""Longest that the end of the process waits for the store to take what was recorded last."""
 
 
 FRESH_SECONDS = 1.0
@@ -91,14 +99,15 @@ class _Uvicorn(uvicorn.Server):
 
 
 class ServingProcess:
-    """``operate`` is asked to load or unload an endpoint everywhere; ``on_ready`` is called once everything is warm, with
+    """``operate`` is asked to load or unload an endpoint everywhere; ``first`` brings the first snapshot into force, if that
+    takes more than ``apply``; ``on_ready`` is called once everything is warm, with
     the gRPC port. ``grpc_port`` is the one that all processes share, where the settings leave it open. With ``early``
     connections are taken from the start, so that health answers while the models load; a process that joins others takes
     them only once it is warm, since a caller would be refused here while another process could answer."""
 
     def __init__(
         self,
-        loaded: Loaded,
+        desired: Desired,
         listening: socket.socket,
         *,
         index: int = 0,
@@ -106,36 +115,45 @@ class ServingProcess:
         early: bool = True,
         metrics_folder: Path | None = None,
         operate: Operate | None = None,
+        first: Callable[[], Awaitable[None]] | None = None,
         on_ready: Callable[[int], None] | None = None,
     ) -> None:
-        self.settings: Settings = loaded.settings
+        settings = desired.loaded.settings
+        self.settings: Settings = settings
         self.grpc_port = 0
+        self._desired = desired
         self._grpc_port = grpc_port
-        self._base = loaded.base
         self._listening = listening
         self._early = early
+        self._first = first
         self._on_ready = on_ready
+        self._pinned: Mapping[str, EndpointPlan] = {}
+        """The configuration's own plans, as they were when it was read."""
+        self._reading = 0
         self._stops = 0
         self._stopping = asyncio.Event()
-        self._trust = trusted(loaded.settings, loaded.base)
+        self._trust = trusted(settings, desired.loaded.base)
         self.metrics = Metrics(metrics_folder, index)
         self.metrics.gauge(BUILD_INFO, __version__).set(1.0)
         self.live = Live(self._load_model, self.metrics, operate)
-        self.predictor = Predictor(self.live, _tracer(loaded.settings))
-        self.app = _app(self.predictor, self.metrics, loaded.settings)
-        self._uvicorn = _Uvicorn(_uvicorn_config(self.app, loaded.settings))
+        self.live.recorder = _recorder(desired.loaded, self.metrics)
+        self.predictor = Predictor(self.live, _tracer(settings))
+        self.app = _app(self.predictor, self.metrics, settings)
+        self._uvicorn = _Uvicorn(_uvicorn_config(self.app, settings))
         self._grpc: GrpcServer | None = None
 
-    async def run(self, number: int = 1, unloaded: Collection[str] = ()) -> None:
+    async def run(self) -> None:
         """Serves until ``stop``; raises the error that kept the first snapshot from loading."""
         serving = self._serve() if self._early else None
         try:
-            await self.apply(self.settings, number, unloaded)
+            await (self._first or self._apply_desired)()
             await self._start_grpc()
             _settle_memory()
             serving = serving or self._serve()
             if self._on_ready is not None:
                 self._on_ready(self.grpc_port)
+            if self.live.recorder is not None:
+                self.live.recorder.start()
             await self._stopping.wait()
             await self._drain()
         finally:
@@ -143,26 +161,43 @@ class ServingProcess:
             if serving is not None:
                 await serving
             await self.live.close()
+            if self.live.recorder is not None:
+                await asyncio.to_thread(self.live.recorder.close, RECORD_SECONDS)
             _close(self.predictor)
 
     def _serve(self) -> asyncio.Task[None]:
         return asyncio.create_task(self._uvicorn.serve(sockets=[self._listening]))
 
-    async def apply(self, settings: Settings, number: int, unloaded: Collection[str] = ()) -> None:
-        """Loads and warms, then swaps; on failure what is in force stays, and the error says why."""
-        self.commit(await self.prepare(settings, number, unloaded), settings)
+    async def _apply_desired(self) -> None:
+        await self.apply(self._desired)
 
-    async def prepare(self, settings: Settings, number: int, unloaded: Collection[str] = ()) -> Prepared:
+    async def apply(self, desired: Desired) -> None:
+        """Loads and warms, then swaps; on failure what is in force stays, and the error says why."""
+        self.commit(await self.prepare(desired), desired)
+
+    async def prepare(self, desired: Desired) -> Prepared:
         """Loads and warms beside what is in force, which goes on unchanged; the error says why that failed."""
-        trust = trusted(settings, self._base)
-        snapshot = await asyncio.to_thread(snapshot_of, settings, self._base, number, trust, unloaded)
+        settings = desired.loaded.settings
+        trust = trusted(settings, desired.loaded.base)
+        pinned = self._pinned if desired.reading == self._reading else {}
+        snapshot = await asyncio.to_thread(_snapshot_of, desired, trust, pinned)
         self._trust = trust  # only loads ask for it
         return await self.live.prepare(snapshot, settings.endpoints)
 
-    def commit(self, prepared: Prepared, settings: Settings) -> None:
-        """Swaps what was prepared from these settings into force."""
+    def commit(self, prepared: Prepared, desired: Desired) -> None:
+        """Swaps what was prepared for this into force."""
         self.live.commit(prepared)
-        self.settings = settings
+        self.settings = desired.loaded.settings
+        published = desired.published
+        theirs = () if published is None else published.endpoints
+        own = {name: plan for name, plan in prepared.snapshot.endpoints.items() if name not in theirs}
+        self._pinned = {**self._pinned, **own} if desired.reading == self._reading else own
+        self._reading = desired.reading
+        self.live.standing = msgspec.structs.replace(
+            self.live.standing,
+            source="configuration" if published is None else published.origin,
+            since=SystemClock.wall(),
+        )
 
     def stop(self) -> None:
         """First call: drain and end, or end at once while nothing is served yet: a load cannot be interrupted.
@@ -220,24 +255,34 @@ def open_variant(variant: Variant, endpoint: EndpointSettings, trust: Trust, *, 
     run foreign code. While ``serving``, that is found out in the other process, since loading may be what crashes.
     Windows has no such processes, so there everything stays here.
     """
-    own = endpoint.variants.get(variant.name)
-    isolate = endpoint.isolate if own is None else own.isolate
-    stays = variant.name == BASELINE or variant.model.uri.endswith(".onnx") or sys.platform == "win32"
-    if isolate == "no" or (isolate == "auto" and stays):
+    isolation = isolation_of(variant.name, endpoint)
+    if isolation == "no" or (isolation == "auto" and variant.model.uri.endswith(".onnx")):
         return load_model(variant.model, trust)
-    if isolate == "auto" and not serving:
+    if isolation == "auto" and not serving:
         loaded = load_model(variant.model, trust)
         if loaded.facts.inline:
             return loaded
         loaded.runtime.close()
     from tidegate.serving.runtimes.isolated import load_isolated
 
-    patience = own.timeout_ms if own is not None and own.timeout_ms else endpoint.timeout_ms
-    loaded = load_isolated(variant.model, trust, timeout=patience / 1000)
-    if isolate == "process" or not loaded.facts.inline:
+    loaded = load_isolated(variant.model, trust, timeout=patience_of(variant.name, endpoint))
+    if isolation == "process" or not loaded.facts.inline:
         return loaded
     loaded.runtime.close()
     return load_model(variant.model, trust)
+
+
+def _snapshot_of(desired: Desired, trust: Trust, pinned: Mapping[str, EndpointPlan]) -> RoutingSnapshot:
+    """What is published laid over what is configured. Blocks, since it reads the files of models that are not pinned yet.
+
+    Raises ModelError.
+    """
+    loaded, published, unloaded = desired.loaded, desired.published, desired.unloaded
+    settings, base = loaded.settings, loaded.base
+    plans = {} if published is None else followed(published, settings, base, unloaded)
+    known = {name: plan for name, plan in pinned.items() if name not in unloaded}
+    configured = snapshot_of(settings, base, desired.number, trust, {*unloaded, *plans, *known})
+    return overlay(desired.snapshot, {**known, **configured.endpoints, **plans}, configured.default_endpoint, settings)
 
 
 def _app(predictor: Predictor, metrics: Metrics, settings: Settings) -> App:
@@ -257,6 +302,17 @@ def _app(predictor: Predictor, metrics: Metrics, settings: Settings) -> App:
         server=settings.server,
         log_requests=settings.logs.requests,
     )
+
+
+def _recorder(loaded: Loaded, metrics: Metrics) -> Recorder | None:
+    store = loaded.settings.store
+    if not store.url:
+        return None
+    from tidegate.apps.bridge import folder_of
+    from tidegate.serving.events.recorder import Recorder
+    from tidegate.serving.events.store import StoreSink
+
+    return Recorder(store, StoreSink(store.url), metrics, folder_of(loaded))
 
 
 def _uvicorn_config(app: App, settings: Settings) -> uvicorn.Config:

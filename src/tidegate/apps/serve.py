@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import logging
-import signal
 import socket
 from collections.abc import Callable
 
 from tidegate import logs
-from tidegate.apps.owner import Desired, Owner, StateFile
-from tidegate.apps.process import ServingProcess, leave, run_loop
+from tidegate.apps.alone import Alone
+from tidegate.apps.owner import Owner
+from tidegate.apps.process import leave, run_loop
 from tidegate.config import Loaded
-from tidegate.errors import ConfigError, UserError
+from tidegate.errors import ConfigError
 from tidegate.settings import Settings
 
 logger = logging.getLogger("tidegate.serve")
-
-WATCH_SECONDS = 1.0
 
 
 def serve(loaded: Loaded, read: Callable[[], Loaded]) -> None:
@@ -59,62 +56,8 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 async def _serve_alone(owner: Owner, listening: socket.socket) -> None:
-    """One process that owns its own configuration."""
-    loop = asyncio.get_running_loop()
     settings = owner.desired.loaded.settings
-    port = listening.getsockname()[1]
-    state = StateFile(port)
-    changing = asyncio.Lock()
-    tasks: set[asyncio.Task[None]] = set()
-
-    async def bring(desired: Callable[[], Desired]) -> None:
-        async with changing:
-            wanted = desired()
-            await process.apply(wanted.loaded.settings, wanted.number, wanted.unloaded)
-            owner.accept(wanted)
-
-    async def operate(operation: str, endpoint: str) -> None:
-        await bring(lambda: owner.operated(operation, endpoint))
-
-    async def reload() -> None:
-        try:
-            await bring(owner.reread)
-        except UserError as error:
-            logger.error("reload failed, the previous state stays in force: %s", error)  # noqa: TRY400
-            state.write(owner.desired.number, str(error))
-        except Exception as error:
-            logger.exception("reload failed, the previous state stays in force")
-            state.write(owner.desired.number, type(error).__name__)
-        else:
-            state.write(owner.desired.number)
-
-    async def watch() -> None:
-        while True:
-            await asyncio.sleep(WATCH_SECONDS)
-            if await asyncio.to_thread(owner.changed):
-                await reload()
-
-    def begin(work: Callable[[], object]) -> None:
-        task = loop.create_task(work())  # type: ignore[arg-type,var-annotated]
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-
-    def ready(grpc_port: int) -> None:
-        state.write(owner.desired.number)
-        announce(settings, port, grpc_port)
-        if settings.server.watch:
-            begin(watch)
-
-    process = ServingProcess(owner.desired.loaded, listening, operate=operate, on_ready=ready)
-    process.handle_signals()
-    if hasattr(signal, "SIGHUP"):
-        loop.add_signal_handler(signal.SIGHUP, begin, reload)
-    try:
-        await process.run()
-    finally:
-        for task in tasks:
-            task.cancel()
-        state.remove()
+    await Alone(owner, listening, lambda port, grpc_port: announce(settings, port, grpc_port)).run()
 
 
 def announce(settings: Settings, port: int, grpc_port: int) -> None:

@@ -26,7 +26,8 @@ from typing import Any
 import msgspec
 
 from tidegate.apps.child import BEAT_SECONDS, work
-from tidegate.apps.owner import Desired, Owner, StateFile
+from tidegate.apps.desired import Desired
+from tidegate.apps.owner import Owner, StateFile
 from tidegate.errors import ConfigError, TidegateError, UserError
 from tidegate.settings import Server
 

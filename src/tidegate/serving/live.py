@@ -7,7 +7,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -17,7 +17,8 @@ from tidegate.serving.cache.memory import MemoryCache
 from tidegate.serving.routing import Router
 from tidegate.serving.runtimes.base import LoadedModel
 from tidegate.serving.runtimes.signatures import example_inputs
-from tidegate.serving.version import Version
+from tidegate.serving.shelf import Shelf, Wanted, wanted_of
+from tidegate.serving.version import Version, timeout_of
 from tidegate.settings import EndpointSettings
 from tidegate.telemetry import (
     BATCH_ROWS,
@@ -32,6 +33,10 @@ from tidegate.telemetry import (
     SNAPSHOT_NUMBER,
 )
 from tidegate.types import EndpointPlan, RoutingSnapshot, Signature, Variant
+
+if TYPE_CHECKING:
+    from tidegate.serving.events.recorder import Recorder
+    from tidegate.serving.events.recording import Recording
 
 logger = logging.getLogger("tidegate.live")
 
@@ -66,6 +71,8 @@ class Endpoint:
         self.force_header = settings.routing.force_header.lower().encode("latin-1")
         self.calls_in_flight = 0
         self.shadows_in_flight = 0
+        self.recording: Recording | None = None
+        """What is told to the store; None without one."""
         self._metrics = metrics
         self._requests: dict[tuple[str, str, str], Counter] = {}
         self.latency: Mapping[str, Latency] = {
@@ -100,6 +107,24 @@ class Prepared(msgspec.Struct, frozen=True, eq=False):
     endpoints: Mapping[str, Endpoint]
 
 
+class Standing(msgspec.Struct, frozen=True):
+    """Where what is in force came from, and how it stands with the store. ``since``: seconds since the epoch."""
+
+    source: Literal["configuration", "store", "disk"] = "configuration"
+    since: float = 0.0
+    store: Literal["none", "following", "away"] = "none"
+    refused: int = 0
+    """A newer snapshot that this instance could not load; 0 when there is none."""
+
+
+class _Load:
+    """A model on its way in. Whoever waits for it may leave; it is not interrupted, since no load can be."""
+
+    def __init__(self, task: asyncio.Task[Version]) -> None:
+        self.task = task
+        self.waiting = 0
+
+
 class Live:
     """What this process serves now. ``loader`` blocks and runs in a thread; ``operate`` asks whoever owns the
     configuration to load or unload an endpoint in every process."""
@@ -111,15 +136,18 @@ class Live:
         self.waiting = False
         """True while other serving processes behind the same port are not warm yet."""
         self.last_error = ""
+        self.recorder: Recorder | None = None
+        """Records what every endpoint answers; None without a store."""
         self._loader = loader
         self._metrics = metrics
         self._operate = operate
-        self._versions: dict[bytes, Version] = {}
-        self._fresh: dict[bytes, Version] = {}
-        """Loaded, but not in force yet."""
+        self.standing = Standing()
+        self._shelf = Shelf()
+        self._loads: dict[Wanted, _Load] = {}
+        self._turn = 0
+        self._preparing = False
         self._prepared: Prepared | None = None
         self._lingering: list[Endpoint] = []
-        self._swap = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
 
     def endpoint(self, name: str) -> Endpoint:
@@ -141,27 +169,40 @@ class Live:
     async def prepare(self, snapshot: RoutingSnapshot, settings: Mapping[str, EndpointSettings]) -> Prepared:
         """Loads and warms what is new beside what is in force, which goes on unchanged; ModelError says why it cannot.
 
-        What was prepared before and not committed is discarded.
+        What was prepared before and not committed is discarded, but for what this needs, too. One that is still being
+        prepared gives way at once: a rollback does not wait for the candidate that it removes.
         """
-        async with self._swap:
-            self._discard_fresh()
-            try:
-                endpoints = {
-                    name: await self._endpoint(plan, settings[name]) for name, plan in snapshot.endpoints.items()
-                }
-            except Exception as error:
+        self._turn += 1
+        turn = self._turn
+        self._prepared, self._preparing = None, True
+        claimed: list[Version] = []
+        try:
+            endpoints = {
+                name: await self._endpoint(plan, settings[name], claimed) for name, plan in snapshot.endpoints.items()
+            }
+            if self.recorder is not None:
+                await self.recorder.attach(snapshot.number, endpoints)
+            if turn != self._turn:
+                raise ModelError(f"snapshot {snapshot.number} was overtaken by a newer one")
+        except Exception as error:
+            if turn == self._turn:
                 self.last_error = str(error) if isinstance(error, TidegateError) else type(error).__name__
                 self._discard_fresh()
-                raise
-            self._prepared = Prepared(snapshot, endpoints)
-            return self._prepared
+            raise
+        finally:
+            if turn == self._turn:
+                self._preparing = False
+        for version in self._shelf.take_fresh(but=claimed):
+            self._retire(version, ())
+        self._prepared = Prepared(snapshot, endpoints)
+        return self._prepared
 
     def commit(self, prepared: Prepared) -> None:
         """Swaps: no request sees a part of it. Raises ValueError for what was discarded, or prepared before another."""
         if prepared is not self._prepared:
             raise ValueError(f"snapshot {prepared.snapshot.number} is not prepared any more")
-        self._versions |= self._fresh
-        self._fresh, self._prepared = {}, None
+        self._shelf.keep()
+        self._prepared = None
         self._put_in_force(prepared.snapshot, prepared.endpoints)
 
     def discard(self, prepared: Prepared) -> None:
@@ -170,42 +211,64 @@ class Live:
             self._discard_fresh()
 
     def _discard_fresh(self) -> None:
-        fresh, self._fresh, self._prepared = self._fresh, {}, None
-        for version in fresh.values():
+        self._prepared = None
+        for version in self._shelf.take_fresh():
             self._retire(version, ())
 
-    async def _endpoint(self, plan: EndpointPlan, settings: EndpointSettings) -> Endpoint:
-        versions = {variant.name: await self._version(plan.name, variant, settings) for variant in plan.variants}
+    async def _endpoint(self, plan: EndpointPlan, settings: EndpointSettings, claimed: list[Version]) -> Endpoint:
+        current = self.endpoints.get(plan.name)
+        versions: dict[str, Version] = {}
+        for variant in plan.variants:
+            version = await self._version(plan.name, variant, settings, claimed, current)
+            claimed.append(version)
+            versions[variant.name] = version.under(variant.name, timeout_of(variant.name, settings))
         baseline = versions[plan.baseline.name]
         for name, version in versions.items():
             _check_same_inputs(plan.name, name, baseline.signature, version.signature)
         cache = None
         if settings.cache is not None:
-            current = self.endpoints.get(plan.name)
             cache = current.cache if current is not None and current.settings.cache == settings.cache else None
             if cache is None:
                 cache = MemoryCache(settings.cache.ttl_seconds, int(settings.cache.max_mb * 2**20), perf_counter)
         return Endpoint(plan, settings, versions, cache, self._metrics)
 
-    async def _version(self, endpoint: str, variant: Variant, settings: EndpointSettings) -> Version:
-        own = settings.variants.get(variant.name)
-        key = msgspec.json.encode(
-            (
-                endpoint,
-                variant.name,
-                variant.model,
-                settings.batching,
-                settings.isolate,
-                settings.timeout_ms,
-                None if own is None else (own.isolate, own.timeout_ms),  # its share is not the model's business
-            ),
-            enc_hook=repr,
-        )
-        if key in self._versions:
-            return self._versions[key]
+    async def _version(
+        self,
+        endpoint: str,
+        variant: Variant,
+        settings: EndpointSettings,
+        taken: Collection[Version],
+        current: Endpoint | None,
+    ) -> Version:
+        """What is loaded already, or will be soon, or is loaded now."""
+        wanted = wanted_of(endpoint, variant, settings)
+        found = self._shelf.find(wanted, taken, None if current is None else current.versions.get(variant.name))
+        if found is not None:
+            return found
+        load = self._loads.get(wanted)
+        if load is None:
+            load = self._loads[wanted] = _Load(asyncio.ensure_future(self._load(endpoint, variant, settings, wanted)))
+            load.task.add_done_callback(lambda task: self._loaded(wanted, task))
+        load.waiting += 1
+        try:
+            return await asyncio.shield(load.task)
+        finally:
+            load.waiting -= 1
+
+    def _loaded(self, wanted: Wanted, task: asyncio.Task[Version]) -> None:
+        load = self._loads.pop(wanted)
+        if task.cancelled() or task.exception() is not None or load.waiting or self._preparing:
+            return
+        for version in self._shelf.take_fresh(but=[] if self._prepared is None else self._held(self._prepared)):
+            self._retire(version, ())
+
+    def _held(self, prepared: Prepared) -> list[Version]:
+        return [version.origin for endpoint in prepared.endpoints.values() for version in endpoint.versions.values()]
+
+    async def _load(self, endpoint: str, variant: Variant, settings: EndpointSettings, wanted: Wanted) -> Version:
         loaded = await asyncio.to_thread(self._loader, variant, settings)
         version = Version(endpoint, variant, loaded, settings, self._metrics, asyncio.get_running_loop())
-        self._fresh[key] = version
+        self._shelf.add(version, wanted)
         logger.info(
             "%s/%s: loaded %s version %s (%s), %.1f MB, warm-up %.1f ms%s",
             endpoint,
@@ -232,8 +295,8 @@ class Live:
         self.endpoints = endpoints
         self.snapshot = snapshot
         self.last_error = ""
-        used = {id(version) for endpoint in endpoints.values() for version in endpoint.versions.values()}
-        for version in [v for v in self._versions.values() if id(v) not in used]:
+        used = {id(version.origin) for endpoint in endpoints.values() for version in endpoint.versions.values()}
+        for version in [v for v in self._shelf if id(v) not in used]:
             self._retire(version, before)
         self._metrics.gauge(SNAPSHOT_NUMBER).set(snapshot.number)
         for endpoint in before:
@@ -245,8 +308,8 @@ class Live:
 
     def _retire(self, version: Version, holders: Collection[Endpoint]) -> None:
         """Closes the version once the calls of the endpoints that held it have ended: one may still fall back to it."""
-        self._versions = {key: kept for key, kept in self._versions.items() if kept is not version}
-        holding = [endpoint for endpoint in holders if version in endpoint.versions.values()]
+        self._shelf.remove(version)
+        holding = [e for e in holders if any(held.origin is version for held in e.versions.values())]
 
         async def close() -> None:
             patience = perf_counter() + RETIRE_SECONDS
@@ -314,7 +377,7 @@ class Live:
 
     async def close(self) -> None:
         self._discard_fresh()
-        for version in list(self._versions.values()):
+        for version in self._shelf:
             self._retire(version, ())
         if self._closing:
             await asyncio.wait(set(self._closing), timeout=5.0)

@@ -1,8 +1,9 @@
-"""One loaded model under one variant: its queue, its limit, its breaker, its figures."""
+"""One loaded model: its queue, its limit, its breaker, its figures; and the variant that it answers for."""
 
 from __future__ import annotations
 
 import asyncio
+import copy
 import inspect
 import math
 from collections.abc import Awaitable, Callable
@@ -40,7 +41,10 @@ _OWN = (
 
 
 class Version(Observer):
-    """One loaded model under one variant, with its queue, limit and breaker."""
+    """One loaded model under one variant, with its queue, limit and breaker.
+
+    After a promotion the same model answers for another variant: ``under`` gives it another name, and nothing else.
+    """
 
     def __init__(
         self,
@@ -56,7 +60,11 @@ class Version(Observer):
         self.variant = variant.name
         self.loaded = loaded
         self.ready = True
-        self.timeout = _timeout_of(variant.name, settings)
+        self.timeout = timeout_of(variant.name, settings)
+        """Seconds that it gets as a candidate; 0: half of what is left."""
+        self.origin: Version = self
+        """The one that was loaded, which owns what all its names share."""
+        self._names: dict[tuple[str, float], Version] = {(self.variant, self.timeout): self}
         self.breaker = Breaker()
         self.executor = ThreadPoolExecutor(batching.concurrency, thread_name_prefix=f"{endpoint}-{variant.name}")
         self.batcher = Batcher(
@@ -86,6 +94,16 @@ class Version(Observer):
         metrics.gauge(MODEL_WARMUP_SECONDS, endpoint, version).set(loaded.facts.warmup_seconds)
         self._memory = metrics.gauge(MODEL_MEMORY_BYTES, endpoint, version)
         self._memory.add(loaded.facts.memory_bytes)
+
+    def under(self, variant: str, timeout: float) -> Version:
+        """The same loaded model for this variant: one queue, one limit, one breaker. Asked twice it gives the same."""
+        origin = self.origin
+        named = origin._names.get((variant, timeout))
+        if named is None:
+            named = copy.copy(origin)
+            named.variant, named.timeout = variant, timeout
+            origin._names[(variant, timeout)] = named
+        return named
 
     @property
     def signature(self) -> Signature:
@@ -159,7 +177,8 @@ def rows_of(inputs: Tensors) -> int:
     return 0
 
 
-def _timeout_of(variant: str, settings: EndpointSettings) -> float:
+def timeout_of(variant: str, settings: EndpointSettings) -> float:
+    """Seconds that a candidate gets before the baseline answers; 0 where nothing is configured."""
     return settings.variants[variant].timeout_ms / 1000 if variant in settings.variants else 0.0
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from tidegate.errors import NotFound
 from tidegate.serving.call import Call
+from tidegate.serving.live import Standing
 from tidegate.serving.runtimes.base import LoadedModel
 from tidegate.settings import EndpointSettings
 from tidegate.types import (
@@ -72,6 +73,7 @@ class FakeLive:
     """Holds endpoints; ``reasons`` is what keeps it from being ready."""
 
     def __init__(self) -> None:
+        self.standing = Standing()
         self._configured: dict[str, FakeEndpoint] = {}
         self.endpoints: dict[str, FakeEndpoint] = {}
         self.reasons: list[str] = []

@@ -173,7 +173,7 @@ async def test_unchanged_versions_are_not_loaded_again() -> None:
         await plane.apply(4, shares={"canary": 50}, batching=Batching(max_rows=7))
         assert plane.loads == ["baseline", "canary"] * 2
         await plane.apply(5, shares={"canary": 50}, timeouts={"canary": 9}, batching=Batching(max_rows=7))
-        assert plane.loads == ["baseline", "canary"] * 2 + ["canary"]
+        assert plane.loads == ["baseline", "canary"] * 2  # how long it is waited for is not the model's business
         assert plane.live.endpoint("e").versions["canary"].timeout == 0.009
 
 

@@ -33,6 +33,8 @@ class LoadedModel(msgspec.Struct, frozen=True):
 
     runtime: Runtime
     facts: ModelFacts
+    apart: bool = False
+    """Whether it runs in a process of its own."""
 
     @property
     def signature(self) -> Signature:

@@ -56,7 +56,7 @@ def load_isolated(
     facts = msgspec.structs.replace(
         runtime.facts, inline=False, load_seconds=time.perf_counter() - started - runtime.facts.warmup_seconds
     )
-    return LoadedModel(runtime=runtime, facts=facts)
+    return LoadedModel(runtime=runtime, facts=facts, apart=True)
 
 
 class IsolatedRuntime:

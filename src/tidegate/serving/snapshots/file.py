@@ -95,6 +95,17 @@ def _pinned(
     )
 
 
+def placed(ref: ModelRef, settings: Settings, base: Path) -> ModelRef:
+    """A published model as this instance finds it: a path from ``base``, a version of the files registry as its path.
+
+    Raises ModelError for a version that the registry does not have.
+    """
+    if scheme_of(ref.uri) != "models" or is_mlflow(settings.registry):
+        return msgspec.structs.replace(ref, uri=_located(ref.uri, base))
+    uri, _, digest = _kept(ref.uri, registry_folder(settings.registry, base))
+    return msgspec.structs.replace(ref, uri=uri, digest=ref.digest or digest)
+
+
 def _located(uri: str, base: Path) -> str:
     """Relative paths start from the configuration's folder, not from wherever the server was started."""
     if scheme_of(uri):

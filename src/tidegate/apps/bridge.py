@@ -1,0 +1,126 @@
+"""An instance's end of the bridge to the store, whether it has one process or many: the copy on disk, the keys, what is
+told to the store of what is in force. The follower does the waiting."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from tidegate.apps.follower import Follower, InForce, Instance, News
+from tidegate.apps.owner import Owner
+from tidegate.clock import Clock, SystemClock
+from tidegate.config import Loaded
+from tidegate.keys import KnownKey
+from tidegate.serving.live import Endpoint, Standing
+from tidegate.serving.snapshots.disk import KeptCopy
+from tidegate.serving.snapshots.store import Source, StoreSource
+
+FOLDER = "run"
+
+FIRST_LOOK_SECONDS = 2.0
+"""How long a start waits for the store; then it goes on with the copy on disk."""
+
+Models = Mapping[str, Mapping[str, str]]
+"""Endpoint -> variant -> version in force."""
+
+
+class Bridge:
+    """``port`` is the one that is really listened on. Without ``store.url`` nothing is followed and nothing kept."""
+
+    def __init__(self, owner: Owner, port: int, clock: Clock | None = None) -> None:
+        settings = owner.desired.loaded.settings
+        self._owner = owner
+        self._clock = clock or SystemClock()
+        self._store = settings.store
+        self._workers = settings.server.workers
+        self.followed = bool(settings.store.url)
+        self.state = "away" if self.followed else "none"
+        self.looked = not self.followed
+        """Whether the first look at the store is over."""
+        self.keys: tuple[KnownKey, ...] | None = None
+        self.since = 0.0
+        self.models: Models = {}
+        self.draining = False
+        host = socket.gethostname()
+        self.instance = Instance(f"{host}:{port}", host, port, os.getpid(), self._clock.wall())
+        folder = folder_of(owner.desired.loaded)
+        self._copy = KeptCopy(folder, settings.store.url, str(settings.server.port)) if self.followed else None
+
+    def begin(self) -> None:
+        """Says what to start with: what the store has just said, the copy on disk, or the configuration."""
+        if self._copy is None:
+            return
+        self._owner.begin_with(self._owner.newest, self._copy.snapshot())
+        if self.keys is None:
+            self.keys = self._copy.keys()
+
+    def heard(self, news: News) -> None:
+        """Takes in what the follower tells."""
+        if news.state is not None:
+            self.state, self.looked = news.state, True
+        if news.keys is not None:
+            self.keys = news.keys
+            if self._copy is not None:
+                self._copy.keep_keys(news.keys)
+        if news.publication is not None:
+            self._owner.heard(news.publication)
+
+    def put_in_force(self, models: Models) -> None:
+        """What the owner desires is in force in every process now."""
+        self.since, self.models = self._clock.wall(), models
+        published = self._owner.desired.published
+        if self._copy is not None and published is not None:
+            self._copy.keep_snapshot(published)
+
+    def standing(self, now: Standing) -> Standing:
+        """What ``/info`` shows of it."""
+        refused = self._owner.refused
+        return Standing(
+            source=now.source,
+            since=now.since,
+            store=self.state,  # type: ignore[arg-type]
+            refused=0 if refused is None else refused.number,
+        )
+
+    def in_force(self, used: Mapping[str, float]) -> InForce:
+        """What the follower is to tell the store."""
+        published, refused = self._owner.desired.published, self._owner.refused
+        return InForce(
+            snapshot=0 if published is None else published.number,
+            since=self.since,
+            refused=0 if refused is None else refused.number,
+            refused_at=0.0 if refused is None else refused.at,
+            error="" if refused is None else refused.error,
+            workers=self._workers,
+            models=self.models,
+            draining=self.draining,
+            used=used,
+        )
+
+    def open_source(self) -> Source:
+        """Imports the storage; blocks. Raises TidegateError while the store is away."""
+        return StoreSource(self._store.url, self.instance.name)
+
+    def follower(self, tell: Callable[[News], None]) -> Follower:
+        return Follower(self.open_source, tell, self.instance, beat_seconds=self._store.beat_seconds)
+
+
+def import_storage() -> None:
+    """Takes a good part of a second once, which is none of the store's time."""
+    importlib.import_module("tidegate.storage.store")
+
+
+def folder_of(loaded: Loaded) -> Path:
+    """``store.folder``, from the configuration's folder."""
+    return loaded.base / (loaded.settings.store.folder or FOLDER)
+
+
+def models_of(endpoints: Mapping[str, Endpoint]) -> Models:
+    """Of ``Live.endpoints``."""
+    return {
+        name: {variant: version.ref.version for variant, version in endpoint.versions.items()}
+        for name, endpoint in endpoints.items()
+    }
