@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from tidegate.control.analysis.means import FEWEST, Difference, Moments, Pairs, difference, rho_squared
+from tidegate.control.analysis.means import FEWEST, Difference, Moments, Pairs, difference
 from tidegate.control.analysis.ratio import ALPHA, mismatch
 from tidegate.control.experiments.experiment import CONTROL, Comparison, Estimate, Experiment, Metric, Report
 from tidegate.storage.store import Unit
@@ -152,7 +152,7 @@ def _estimate(metric: Metric, arm: str, data: Data, moments: Moments, alpha: flo
         units=data.units.get(arm, 0),
         outcomes=told,
         mean=moments.mean,
-        interval=alone.interval(alpha, rho_squared(alpha, metric.planned)),
+        interval=alone.interval(alpha, metric.planned),
     )
 
 
@@ -169,15 +169,14 @@ def _comparison(
     missing = _too_few(experiment, metric, arm, moments)
     if missing:
         return Comparison(metric=metric.name, arm=arm, outcome="no_data", reason=missing, alpha=alpha)
-    rho2 = rho_squared(alpha, metric.planned)
     effect = difference(control, other)
-    low, high = effect.interval(alpha, rho2)
+    low, high = effect.interval(alpha, metric.planned)
     lift, lift_interval = None, None
     if control.mean:
         ratio = other.mean / control.mean
         error = math.sqrt(other.variance / other.n + ratio * ratio * control.variance / control.n) / abs(control.mean)
         relative = Difference(ratio - 1.0, error, effect.n)
-        lift, lift_interval = relative.estimate, relative.interval(alpha, rho2)
+        lift, lift_interval = relative.estimate, relative.interval(alpha, metric.planned)
     decided = low > 0 or high < 0
     good = (low > 0) == (metric.better == "higher")
     outcome = ("better" if good else "worse") if decided else "undecided"
@@ -192,7 +191,7 @@ def _comparison(
         interval=(low, high),
         lift=lift,
         lift_interval=lift_interval,
-        p=min(1.0, math.exp(-effect.log_e(0.0, rho2))),
+        p=min(1.0, math.exp(-effect.log_e(0.0, alpha, metric.planned))),
         alpha=alpha,
         variance_removed=max(removed, 0.0),
     )
