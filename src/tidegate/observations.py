@@ -5,7 +5,8 @@ Frozen records; the data plane makes them, the store keeps them, the control pla
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -40,6 +41,8 @@ class VariantWindow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     Failures are the kinds ``failed``, ``timeout`` and ``breaker_open``, counted before units are made one."""
     latency: Mapping[int, int] = {}
     """Requests by bin of ``tidegate.metrics.bin_of``: the time until the user's answer, however it came about."""
+    unitless: int | None = None
+    """Of the requests, those without a unit: each of them was assigned by itself. None where nobody counted."""
     outputs: Mapping[str, int] = {}
     """Rows by predicted label, or by bin of a number (``outputs.bin_of``); at most ``OUTPUT_KINDS`` kinds, then ``other``."""
 
@@ -112,3 +115,18 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     models: Mapping[str, Mapping[str, str]] = {}
     """Endpoint -> variant -> version in force."""
     draining: bool = False
+
+
+def label_of(value: Any, labels: Sequence[str] = ()) -> str:
+    """A class as text, the same wherever it comes from: 1, 1.0 and "1" are one label, true and "true" another.
+
+    ``labels`` are a model's class names: a number that is none of them is an index into them.
+    """
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    text = str(value)
+    if labels and isinstance(value, int) and text not in labels and 0 <= value < len(labels):
+        return labels[value]
+    return text

@@ -74,6 +74,13 @@ SNAPSHOT_NUMBER = Metric("tidegate_snapshot_number", "gauge", "Routing snapshot 
 RELEASE_SHARE = Metric(
     "tidegate_release_share", "gauge", "Share of traffic that the candidates get, 0 to 1.", ("endpoint",), merge="max"
 )
+EVENTS_DROPPED = Metric(
+    "tidegate_events_dropped_total",
+    "counter",
+    "Observations that the store will never have, by kind (window, event, exposure) and reason (buffer_full, spool_full, "
+    "refused). A unit whose exposure finds no room gets the baseline and takes no part.",
+    ("kind", "reason"),
+)
 BUILD_INFO = Metric("tidegate_build_info", "gauge", "Always 1; the version is a label.", ("version",), merge="max")
 
 METRICS: tuple[Metric, ...] = (
@@ -91,6 +98,7 @@ METRICS: tuple[Metric, ...] = (
     MODEL_MEMORY_BYTES,
     SNAPSHOT_NUMBER,
     RELEASE_SHARE,
+    EVENTS_DROPPED,
     BUILD_INFO,
 )
 

@@ -29,6 +29,7 @@ PROMISED = {
     "tidegate_model_memory_bytes": ("endpoint", "version"),
     "tidegate_snapshot_number": (),
     "tidegate_release_share": ("endpoint",),
+    "tidegate_events_dropped_total": ("kind", "reason"),
     "tidegate_build_info": ("version",),
 }
 """Dashboards and alerts are built on these; a name that changes here breaks them."""

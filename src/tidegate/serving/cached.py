@@ -26,13 +26,14 @@ async def run_cached(call: Call, route: Route) -> tuple[Version, Ran, bool]:
         nonlocal answered
         answered, ran = await run(shared, route)
         if answered is not version:
-            raise _AnsweredByBaseline(ran)
+            raise _AnsweredByBaseline(ran, shared.fallback)
         return ran
 
     key = key_of(version.loaded.facts.digest, version.ref.version, call.inputs)
     try:
         ran, result = await cache.get(key, fill, call.deadline - perf_counter())
     except _AnsweredByBaseline as other:
+        call.fallback = other.reason
         return endpoint.baseline, other.ran, False
     except TimeoutError:
         raise DeadlineExceeded("the deadline passed before the model answered") from None
@@ -43,6 +44,7 @@ async def run_cached(call: Call, route: Route) -> tuple[Version, Ran, bool]:
 class _AnsweredByBaseline(Exception):
     """Carries an answer past the cache of the version that failed to give it."""
 
-    def __init__(self, ran: Ran) -> None:
+    def __init__(self, ran: Ran, reason: str) -> None:
         super().__init__()
         self.ran = ran
+        self.reason = reason

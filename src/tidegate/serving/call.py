@@ -15,7 +15,7 @@ class Call:
     """One request, decoded. Times are ``time.perf_counter()`` seconds."""
 
     __slots__ = (
-        "deadline", "endpoint", "forced", "gone", "inputs", "priority", "protocol",
+        "deadline", "endpoint", "fallback", "forced", "gone", "inputs", "priority", "protocol",
         "received", "request_id", "rows", "trace", "traceparent", "unit", "units", "version",
     )  # fmt: skip
 
@@ -57,6 +57,8 @@ class Call:
         """What the tracer drew for this call; None when it is not traced."""
         self.gone = gone
         """Tells whether the client has left."""
+        self.fallback = ""
+        """Why the variant that was chosen does not answer: failed, timeout, breaker_open, refused; empty while it does."""
 
 
 def for_all(call: Call) -> Call:

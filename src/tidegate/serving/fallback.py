@@ -45,6 +45,7 @@ async def _run_candidate(call: Call, version: Version, exact: bool) -> tuple[Ver
     """A candidate's failure is not the user's failure: the baseline answers, unless exactly this version was asked for."""
     endpoint, now = call.endpoint, perf_counter()
     if not version.breaker.allows(now) and not exact:
+        call.fallback = "breaker_open"
         endpoint.count_fallback("breaker_open")
         return await _fall_back(call)
     patience = version.timeout or (call.deadline - now) / 2
@@ -91,6 +92,7 @@ async def _fall_back(call: Call) -> tuple[Version, Ran]:
 
 
 def _note_failed_candidate(call: Call, version: Version, error: Exception, reason: str) -> None:
+    call.fallback = reason
     call.endpoint.count_fallback(reason)
     call.endpoint.count(version.variant, call.protocol, outcome_of(error)[0])
     if reason == "failed":

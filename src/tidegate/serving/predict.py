@@ -56,7 +56,13 @@ class Predictor:
         return self._predict_one(call, self._choose(call, call.unit))
 
     def _choose(self, call: Call, unit: str) -> Route:
-        return call.endpoint.router.choose(unit, call.forced, call.version, self._draw)
+        endpoint = call.endpoint
+        route = endpoint.router.choose(unit, call.forced, call.version, self._draw)
+        if route.experiment and not (
+            endpoint.recording is not None and endpoint.recording.exposed(unit, route, call.request_id)
+        ):
+            return endpoint.router.outside  # nobody takes part in an experiment off the record
+        return route
 
     async def _predict_one(self, call: Call, route: Route) -> Prediction:
         endpoint = call.endpoint
@@ -77,7 +83,7 @@ class Predictor:
         finally:
             endpoint.calls_in_flight -= 1
         if route.shadows:
-            copy_to_shadows(endpoint, route.shadows, call.inputs, call.rows, ran.outputs)
+            copy_to_shadows(endpoint, route.shadows, call.inputs, call.rows, call.unit, ran.outputs)
         return self._record(call, route, version, ran, cached)
 
     async def _predict_by_unit(self, call: Call) -> Prediction:
@@ -99,6 +105,8 @@ class Predictor:
         endpoint, now = call.endpoint, perf_counter()
         endpoint.count(version.variant, call.protocol, "ok")
         endpoint.latency[version.variant].observe(now - call.received)
+        if endpoint.recording is not None:
+            endpoint.recording.answered(call, route, version, ran, cached, now)
         timing = Timing(0.0, 0.0, 0) if cached else Timing(ran.queue, ran.run, ran.batch_rows)
         prediction = Prediction(ran.outputs, version.variant, version.ref.version, timing, cached, route.forced)
         if call.trace is not None and self.tracer is not None:
@@ -106,7 +114,9 @@ class Predictor:
         return prediction
 
     def _record_failure(self, call: Call, route: Route, error: BaseException) -> None:
-        endpoint = call.endpoint
+        endpoint, now = call.endpoint, perf_counter()
+        if endpoint.recording is not None:
+            endpoint.recording.failed(call, route, error, now)
         variant = (isinstance(error, TidegateError) and error.variant) or route.variant.name
         outcome, reason = outcome_of(error)
         if outcome != "invalid":  # those are counted where bodies that cannot be decoded are, too
@@ -122,7 +132,7 @@ class Predictor:
                 extra={"endpoint": endpoint.name, "variant": variant, "correlation_id": call.request_id},
             )
         if call.trace is not None and self.tracer is not None:
-            self.tracer.record(call, variant, None, error, perf_counter())
+            self.tracer.record(call, variant, None, error, now)
 
 
 def _rejoin(parts: list[Prediction], places: list[list[int]]) -> Prediction:

@@ -13,7 +13,7 @@ from hashlib import blake2b
 import msgspec
 
 from tidegate.errors import InvalidInput, NotFound
-from tidegate.types import EndpointPlan, Variant
+from tidegate.types import EndpointPlan, Exposing, Variant
 
 BUCKETS = 10_000
 
@@ -24,6 +24,8 @@ class Route(msgspec.Struct, frozen=True):
     variant: Variant
     shadows: tuple[Variant, ...] = ()
     forced: bool = False
+    experiment: str = ""
+    """The unit takes part in this experiment: its first exposure is to be put on record."""
 
 
 def bucket(salt: str, unit: str) -> int:
@@ -39,8 +41,14 @@ class Router:
         shadows = tuple(variant for variant in plan.variants if variant.shadow)
         self._plan = plan
         self._salt = plan.salt or plan.name
-        self._baseline = Route(plan.baseline, shadows)
-        self._ranges = _ranges(plan, shadows)
+        self.outside = Route(plan.baseline, shadows)
+        """For those who take no part in an experiment."""
+        experiment = plan.experiment
+        self._experiment = experiment
+        name = "" if experiment is None else experiment.experiment
+        self._layer = "" if experiment is None else f"layer:{experiment.layer or name}"
+        self._baseline = Route(plan.baseline, shadows, experiment=name)
+        self._ranges = _ranges(plan, shadows, name)
         self._forced = {
             variant.name: Route(variant, tuple(s for s in shadows if s is not variant), forced=True)
             for variant in plan.variants
@@ -55,12 +63,20 @@ class Router:
             return self._with_version(version)
         if forced:
             return self._named(forced)
+        if self._experiment is not None and not self._takes_part(unit, self._experiment):
+            return self.outside
         if self._ranges:
             place = bucket(self._salt, unit) if unit else int(draw() * BUCKETS)
             for low, high, route in self._ranges:
                 if low <= place < high:
                     return route
         return self._baseline
+
+    def _takes_part(self, unit: str, experiment: Exposing) -> bool:
+        """Whether the unit is in the experiment's range of its layer. The layer's hash is not that of any split."""
+        if not unit or not 0 < experiment.end - experiment.start < BUCKETS:
+            return bool(unit) and experiment.end > experiment.start
+        return experiment.start <= bucket(self._layer, unit) < experiment.end
 
     def _named(self, name: str) -> Route:
         try:
@@ -79,7 +95,7 @@ class Router:
         raise NotFound(f"version {version[:80]!r} of {self._plan.name!r} is not served; served: {known}")
 
 
-def _ranges(plan: EndpointPlan, shadows: tuple[Variant, ...]) -> tuple[tuple[int, int, Route], ...]:
+def _ranges(plan: EndpointPlan, shadows: tuple[Variant, ...], experiment: str) -> tuple[tuple[int, int, Route], ...]:
     """Buckets [low, high) of each candidate."""
     ranges: list[tuple[int, int, Route]] = []
     bottom, top = 0, BUCKETS
@@ -91,5 +107,5 @@ def _ranges(plan: EndpointPlan, shadows: tuple[Variant, ...]) -> tuple[tuple[int
             low, high = bottom, bottom + variant.share
             bottom = high
         if high > low:
-            ranges.append((low, high, Route(variant, shadows)))
+            ranges.append((low, high, Route(variant, shadows, experiment=experiment)))
     return tuple(ranges)

@@ -23,40 +23,61 @@ _tasks: set[asyncio.Task[None]] = set()
 
 
 def copy_to_shadows(
-    endpoint: Endpoint, shadows: tuple[Variant, ...], inputs: Tensors, rows: int, answer: Tensors
+    endpoint: Endpoint, shadows: tuple[Variant, ...], inputs: Tensors, rows: int, unit: str, answer: Tensors
 ) -> None:
+    """``unit``: whose request it was; several failures of one unit are one in the records."""
     for variant in shadows:
         if endpoint.shadows_in_flight >= MOST_IN_FLIGHT:
-            endpoint.count(variant.name, "shadow", "refused")
+            _count(endpoint, variant, "refused", unit)
             continue
         endpoint.shadows_in_flight += 1
-        task = asyncio.get_running_loop().create_task(_shadow(endpoint, variant, inputs, rows, answer))
+        task = asyncio.get_running_loop().create_task(_shadow(endpoint, variant, inputs, rows, unit, answer))
         _tasks.add(task)
         task.add_done_callback(_tasks.discard)
 
 
-async def _shadow(endpoint: Endpoint, variant: Variant, inputs: Tensors, rows: int, answer: Tensors) -> None:
+async def _shadow(endpoint: Endpoint, variant: Variant, inputs: Tensors, rows: int, unit: str, answer: Tensors) -> None:
     version, started = endpoint.versions[variant.name], perf_counter()
+    seconds: float | None = None
+    outputs: Tensors | None = None
     try:
         if not version.breaker.allows(started):
-            outcome = "refused"
+            outcome = "breaker_open"
         else:
             ran = await version.run(inputs, rows, started + PATIENCE_SECONDS, BULK, None)
             version.breaker.succeeded()
-            outcome = "agree" if agrees(answer, ran.outputs) else "differ"
-            endpoint.latency[variant.name].observe(perf_counter() - started)
+            outputs, seconds = ran.outputs, perf_counter() - started
+            outcome = "agree" if agrees(answer, outputs) else "differ"
+            endpoint.latency[variant.name].observe(seconds)
     except (Refused, CallerGone):
         version.breaker.undecided()
         outcome = "refused"
     except DeadlineExceeded:
         version.breaker.failed(perf_counter())
-        outcome = "deadline"
+        outcome, seconds = "timeout", perf_counter() - started
     except Exception:  # noqa: BLE001 - whatever a shadow raises must stay in the shadow
         version.breaker.failed(perf_counter())
         outcome = "failed"
     finally:
         endpoint.shadows_in_flight -= 1
-    endpoint.count(variant.name, "shadow", outcome)
+    _count(endpoint, variant, outcome, unit, seconds, outputs)
+
+
+_OUTCOMES = {"breaker_open": "refused", "timeout": "deadline"}
+"""Words of the metrics for what the records tell apart."""
+
+
+def _count(
+    endpoint: Endpoint,
+    variant: Variant,
+    kind: str,
+    unit: str,
+    seconds: float | None = None,
+    outputs: Tensors | None = None,
+) -> None:
+    endpoint.count(variant.name, "shadow", _OUTCOMES.get(kind, kind))
+    if endpoint.recording is not None:
+        endpoint.recording.shadowed(variant.name, kind, unit, seconds, outputs)
 
 
 def agrees(answer: Tensors, other: Tensors) -> bool:

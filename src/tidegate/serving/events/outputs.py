@@ -1,0 +1,99 @@
+"""What a model answered, as few kinds: predicted labels, or bins of a number."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, MutableMapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from tidegate.observations import label_of
+from tidegate.types import Array, Signature
+
+OUTPUT_KINDS = 64
+"""Most kinds in a window; what comes later is counted as ``OTHER``."""
+OTHER = "other"
+
+BINS_PER_DECADE = 16
+"""Relative width 10^(1/16) − 1 = 15 %."""
+SMALLEST = 1e-6
+"""What is nearer to 0 is 0."""
+_DECADES = 18
+_LONGEST = 64
+
+
+def bin_of(value: float) -> int:
+    """Index of the bin of a number: 0 around zero, growing with its logarithm, negative for negative numbers."""
+    return int(bins_of(np.array([value], np.float64))[0])
+
+
+def bins_of(values: Array) -> Array:
+    """``bin_of`` of each number."""
+    size = np.abs(values.astype(np.float64, copy=False))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        place = np.floor((np.log10(size) - math.log10(SMALLEST)) * BINS_PER_DECADE) + 1
+    place = np.where(size < SMALLEST, 0.0, np.clip(place, 1, _DECADES * BINS_PER_DECADE))
+    place = np.where(np.isnan(values), 0.0, place)
+    bins: Array = (np.sign(np.nan_to_num(values)) * place).astype(np.int64)
+    return bins
+
+
+@lru_cache(maxsize=4096)
+def name_of_bin(index: int) -> str:
+    """The bin's range, for people: ``0``, ``178..205`` or ``-205..-178``."""
+    if not index:
+        return "0"
+    low, high = (SMALLEST * 10.0 ** (edge / BINS_PER_DECADE) for edge in (abs(index) - 1, abs(index)))
+    return f"{low:.4g}..{high:.4g}" if index > 0 else f"-{high:.4g}..-{low:.4g}"
+
+
+def output_of(signature: Signature) -> str:
+    """Name of the output that is counted: one prediction a row."""
+    names = [spec.name for spec in signature.outputs]
+    return names[0] if len(names) == 1 else "predictions"
+
+
+def count_outputs(kinds: MutableMapping[str, int], arrays: Sequence[Array], labels: Sequence[str]) -> None:
+    """Adds each row of the arrays, of shapes (n,) or (n, 1), to ``kinds``. Wider ones are not one prediction a row."""
+    flat = [array.reshape(-1) for array in arrays if array.ndim and array.size == len(array)]
+    if not flat:
+        return
+    values = np.concatenate(flat)
+    for kind, count in _kinds(values, labels):
+        if kind in kinds or len(kinds) < OUTPUT_KINDS - 1:
+            kinds[kind] = kinds.get(kind, 0) + count
+        else:
+            kinds[OTHER] = kinds.get(OTHER, 0) + count
+
+
+def _kinds(values: Array, labels: Sequence[str]) -> Iterable[tuple[str, int]]:
+    if values.dtype.kind not in "iufb":
+        return [(kind_of(value), count) for value, count in Counter(values.tolist()).items()]
+    if values.dtype.kind == "f" and not labels:
+        return _binned(values)
+    if labels or values.dtype.kind == "b":
+        found, counts = np.unique(values, return_counts=True)
+        return [(label_of(v, labels), n) for v, n in zip(found.tolist(), counts.tolist(), strict=True)]
+    few = (values >= -1) & (values < OUTPUT_KINDS)
+    return [*_counted(values[few]), *_binned(values[~few])]
+
+
+def kind_of(value: Any) -> str:
+    return label_of(value)[:_LONGEST]
+
+
+def _counted(values: Array) -> list[tuple[str, int]]:
+    if not len(values):
+        return []
+    counts = np.bincount(values.astype(np.int64) + 1)
+    return [(str(index - 1), int(counts[index])) for index in np.flatnonzero(counts).tolist()]
+
+
+def _binned(values: Array) -> list[tuple[str, int]]:
+    if not len(values):
+        return []
+    found, counts = np.unique(bins_of(values), return_counts=True)
+    return [(name_of_bin(index), count) for index, count in zip(found.tolist(), counts.tolist(), strict=True)]
