@@ -121,11 +121,18 @@ def halt(name: str, pid: int, patience: float = 20.0) -> None:
     with contextlib.suppress(psutil.NoSuchProcess):
         own.resume()  # a test may have paused it
         own.send_signal(SERVICES[name].stop)
-    _, left = psutil.wait_procs(tree, timeout=patience)
-    for process in left:
+    with contextlib.suppress(AssertionError):
+        until(lambda: not any(map(_lives, tree)), f"{name} ends", patience)
+    for process in filter(_lives, tree):
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(left, timeout=5)
+
+
+def _lives(process: psutil.Process) -> bool:
+    """Not ended; one that only waits for its parent to notice has."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
 @contextlib.contextmanager
