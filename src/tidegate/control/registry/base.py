@@ -46,6 +46,17 @@ class ModelVersion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     run_id: str = ""
 
 
+class AliasMoved(msgspec.Struct, frozen=True, kw_only=True):
+    """An alias points elsewhere: seen by looking, or told by a webhook."""
+
+    name: str
+    alias: str
+    version: str | None
+    """None: the alias is gone."""
+    previous: str = ""
+    """Where it was to point; empty where a webhook does not say."""
+
+
 class Registry(Protocol):
     """Every call may raise RegistryAway, after a bounded time; the caller tries again."""
 
