@@ -96,8 +96,20 @@ class Comparison(msgspec.Struct, frozen=True):
         """Candidate's p-quantile over the baseline's, to the bin; None where one has no observations."""
         if not self.baseline[-1] or not self.candidate[-1]:
             return None
-        bins = [int(np.searchsorted(counts, p * counts[-1])) for counts in (self.baseline, self.candidate)]
+        bins = self._bins(p)
         return float(10.0 ** ((bins[1] - bins[0]) / BINS_PER_DECADE))
+
+    def quantiles(self, p: float) -> tuple[float, float]:
+        """Of baseline and candidate in seconds, to the middle of the bin; infinite in the last."""
+        middle = 10.0 ** (0.5 / BINS_PER_DECADE)
+        base, cand = (float(UPPER[place]) / middle for place in self._bins(p))
+        return base, cand
+
+    def _bins(self, p: float) -> tuple[int, int]:
+        base, cand = (
+            max(int(np.searchsorted(counts, p * counts[-1])) - 1, 0) for counts in (self.baseline, self.candidate)
+        )
+        return base, cand
 
     def interval(
         self, p: float, alpha: float, n_opt: tuple[float, float] = (N_OPT, N_OPT)
