@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from tidegate.control.experiments.service import ExperimentService
     from tidegate.control.figures import Figures
     from tidegate.control.registry.base import Registry
-    from tidegate.control.registry.webhooks import Webhooks
     from tidegate.control.releases.service import ReleaseService
     from tidegate.storage.store import Store
 
@@ -27,7 +26,6 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     experiments: ExperimentService
     figures: Figures
     access: Access
-    webhooks: Webhooks
     settings: Settings
     clock: Clock
     stopping: threading.Event

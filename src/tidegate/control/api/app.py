@@ -1,0 +1,74 @@
+"""The control port's application: the API's resources, the console's pages, and the edge around both."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, FastAPI
+
+from tidegate import __version__, console
+from tidegate.control.api import (
+    audit,
+    documents,
+    endpoints,
+    errors,
+    experiments,
+    feedback,
+    health,
+    instances,
+    keys,
+    models,
+    releases,
+    session,
+    snapshots,
+    stream,
+)
+from tidegate.control.api.edge import Edge
+from tidegate.control.api.services import Services
+
+PREFIX = "/api/v1"
+RESOURCES: tuple[APIRouter, ...] = (
+    releases.router,
+    stream.router,
+    endpoints.router,
+    models.router,
+    experiments.router,
+    feedback.router,
+    snapshots.router,
+    instances.router,
+    keys.router,
+    audit.router,
+    session.router,
+)
+
+
+def make_app(services: Services, *, with_console: bool = True) -> FastAPI:
+    """Everything that answers on the control port."""
+    app = FastAPI(
+        title="Tidegate control API",
+        version=__version__,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.services = services
+    app.state.streams = stream.Streams()
+    app.openapi = lambda: _document(app)  # type: ignore[method-assign]
+    errors.install(app)
+    app.include_router(health.router)
+    app.include_router(documents.router)
+    for router in RESOURCES:
+        app.include_router(router, prefix=PREFIX)
+    if with_console:
+        console.mount(app, services)
+    app.add_middleware(
+        Edge,
+        origins=services.settings.control.origins,
+        correlation_header=services.settings.server.correlation_header,
+    )
+    return app
+
+
+def _document(app: FastAPI) -> dict[str, object]:
+    if app.openapi_schema is None:
+        app.openapi_schema = documents.build(app)
+    return app.openapi_schema

@@ -1,0 +1,115 @@
+"""Labels and outcomes of earlier predictions, for callers that reach the control port only; counts of what came."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from fastapi import APIRouter, Depends, Response
+from msgspec import Meta
+from sqlalchemy import func, select
+
+from tidegate.control.api import examples
+from tidegate.control.api.calls import Answer, Call, Operating, Predicting, body_of, give
+from tidegate.control.api.documents import documented
+from tidegate.errors import InvalidInput
+from tidegate.observations import Feedback
+from tidegate.storage.tables import feedback as table
+
+if TYPE_CHECKING:
+    from tidegate.storage.store import Unit
+
+router = APIRouter(prefix="/feedback", tags=["feedback"])
+
+Text = Annotated[str, Meta(max_length=256)]
+Number = Annotated[float, Meta(ge=-1e300, le=1e300)]
+
+
+class FeedbackIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A ``value`` or a ``label`` for a ``request_id``, or for a ``unit`` of an experiment."""
+
+    metric: Annotated[str, Meta(min_length=1, max_length=128)]
+    request_id: Text = ""
+    unit: Text = ""
+    endpoint: Text = ""
+    value: Number | None = None
+    label: Text | None = None
+    time: Annotated[float, Meta(ge=0, le=1e11)] = 0.0
+    """When it happened, in seconds since the epoch; now, if absent."""
+
+
+Several = Annotated[list[FeedbackIn], Meta(min_length=1, max_length=10_000)]
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """``accepted`` are on the disk; ``new`` of them were not known before."""
+
+    accepted: int
+    new: int
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """``unknown``: about requests that no kept prediction or exposure knows. They are kept, and may still be joined."""
+
+    total: int
+    unknown: int
+    by_metric: dict[str, int]
+
+
+@router.post("", summary="Send labels and outcomes")
+@documented(
+    "predict", Kept, takes=FeedbackIn | Several, example={"accepted": 1, "new": 1}, takes_example=examples.FEEDBACK
+)
+def send(call: Predicting, asked: Annotated[FeedbackIn | Several, Depends(body_of(FeedbackIn | Several))]) -> Response:
+    """Durable before the answer. The same request and metric twice changes nothing, unless `time` is later."""
+    several = asked if isinstance(asked, list) else [asked]
+    now = call.services.clock.wall()
+    for index, one in enumerate(several):
+        _check(call, index, one)
+    rows = [
+        Feedback(
+            metric=one.metric,
+            request_id=one.request_id,
+            unit=one.unit,
+            endpoint=one.endpoint,
+            value=one.value,
+            label=one.label,
+            time=one.time or now,
+            received=now,
+        )
+        for one in several
+    ]
+
+    def act() -> Answer:
+        with call.services.store.begin() as unit:
+            _check_owner(call, rows, unit)
+            return Answer(Kept(len(rows), unit.feedback.add(rows)))
+
+    return call.write(act)
+
+
+@router.get("", summary="How much came, and how much of it nobody knows")
+@documented("operate", Counts, example={"total": 120, "unknown": 3, "by_metric": {"accuracy": 120}})
+def counts(call: Operating) -> Response:
+    query = select(table.c.metric, func.count()).group_by(table.c.metric).order_by(func.count().desc()).limit(1000)
+    with call.services.store.read() as unit:
+        by_metric = {str(metric): int(count) for metric, count in unit.connection.execute(query)}
+        unknown = unit.feedback.unknown()
+    return give(Counts(sum(by_metric.values()), unknown, by_metric))
+
+
+def _check(call: Call, index: int, one: FeedbackIn) -> None:
+    if not one.request_id and not one.unit:
+        raise InvalidInput("feedback needs a request_id or a unit", (index, "request_id"))
+    if one.value is None and one.label is None:
+        raise InvalidInput("feedback needs a value or a label", (index, "value"))
+    if one.endpoint:
+        call.caller.must_reach(one.endpoint)
+
+
+def _check_owner(call: Call, rows: list[Feedback], unit: Unit) -> None:
+    """A key of some endpoints may not label what others predicted."""
+    if not call.caller.facts.endpoints:
+        return
+    for event in unit.events.by_request_ids([row.request_id for row in rows if row.request_id]).values():
+        call.caller.must_reach(event.endpoint)

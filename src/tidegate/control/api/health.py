@@ -1,0 +1,105 @@
+"""Whether the control plane lives and can act, and its metrics. The only answers that need no key."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from fastapi import APIRouter, Depends, Request, Response
+
+from tidegate import __version__
+from tidegate.control.api.calls import caller_of, give, services_of
+from tidegate.control.api.documents import documented
+from tidegate.control.api.services import Services
+from tidegate.control.releases.release import OPEN, Release
+from tidegate.errors import NotReady, StoreAway, UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+router = APIRouter(tags=["operations"])
+
+EVIDENCE = "tidegate_release_evidence"
+MOST_RELEASES = 200
+
+
+class Health(msgspec.Struct, frozen=True):
+    status: str
+    version: str = __version__
+
+
+@router.get("/healthz", summary="Whether the process lives")
+@documented(None, Health, example={"status": "ok", "version": __version__})
+async def healthz() -> Response:
+    return give(Health("ok"))
+
+
+@router.get("/readyz", summary="Whether the store answers and the process is not ending")
+@documented(None, Health, example={"status": "ready", "version": __version__})
+def readyz(services: Annotated[Services, Depends(services_of)]) -> Response:
+    if services.stopping.is_set():
+        raise NotReady("ending")
+    try:
+        services.store.ping()
+    except StoreAway:
+        raise
+    except UserError as error:
+        raise NotReady(str(error), 5.0) from None
+    return give(Health("ready"))
+
+
+@router.get("/metrics", summary="Prometheus text")
+@documented(None, media="text/plain", problems=(401, 403, 429))
+def metrics(request: Request, services: Annotated[Services, Depends(services_of)]) -> Response:
+    """Open when `access.metrics_open` is set; otherwise any valid key."""
+    if not services.settings.access.metrics_open:
+        caller_of(request)
+    with services.store.read() as unit:
+        latest = unit.snapshots.latest()
+        rows = unit.releases.list(open=True, limit=MOST_RELEASES)
+        unknown = unit.feedback.unknown()
+    releases = [msgspec.json.decode(row.body, type=Release) for row in rows]
+    lines = [
+        *_gauge("tidegate_build_info", "Always 1; the version is a label.", [(f'version="{__version__}"', 1)]),
+        *_gauge(
+            "tidegate_snapshot_number", "Newest routing snapshot published.", [("", latest.number if latest else 1)]
+        ),
+        *_gauge(
+            EVIDENCE,
+            "Evidence against the candidate of an open release, as a share of what rolls it back; 1 does.",
+            [
+                (f'release="{_quoted(release.id)}",guardrail="{_quoted(verdict.guardrail)}"', _share(verdict))
+                for release in releases
+                for verdict in release.verdicts
+            ],
+        ),
+        *_gauge(
+            "tidegate_release_share",
+            "Share of traffic that the candidate of an open release gets, 0 to 1.",
+            [(f'endpoint="{_quoted(release.endpoint)}"', release.share / 10_000) for release in releases],
+        ),
+        *_gauge(
+            "tidegate_releases_open",
+            "Open releases by state.",
+            [(f'state="{state}"', sum(release.state == state for release in releases)) for state in OPEN],
+        ),
+        *_gauge("tidegate_feedback_unknown", "Feedback about requests that nobody knows.", [("", unknown)]),
+    ]
+    return Response("\n".join(lines) + "\n", media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _share(verdict: msgspec.Struct) -> float:
+    threshold, evidence = verdict.threshold, verdict.evidence  # type: ignore[attr-defined]
+    return evidence / threshold if threshold else 0.0
+
+
+def _gauge(name: str, text: str, samples: Iterable[tuple[str, float]]) -> list[str]:
+    return [
+        f"# HELP {name} {text}",
+        f"# TYPE {name} gauge",
+        *(f"{name}{{{labels}}} {value:g}" if labels else f"{name} {value:g}" for labels, value in samples),
+    ]
+
+
+def _quoted(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -1,0 +1,19 @@
+"""The serving instances, by their newest sign of life."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+
+from tidegate.control.api import examples
+from tidegate.control.api.calls import Cursor, Limit, Operating, in_pages
+from tidegate.control.api.documents import documented
+from tidegate.control.figures import InstanceHealth
+
+router = APIRouter(prefix="/instances", tags=["instances"])
+
+
+@router.get("", summary="Serving instances, those that need a look first")
+@documented("operate", InstanceHealth, many=True, example=examples.INSTANCE)
+def list_all(call: Operating, limit: Limit = 50, cursor: Cursor = None) -> Response:
+    """`age` is the seconds since the newest beat; `behind` means that an older snapshot is in force."""
+    return in_pages(call.services.figures.look().instances, limit, cursor)

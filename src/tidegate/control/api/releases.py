@@ -1,0 +1,213 @@
+"""Releases: start, look, step in, follow, recompute."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Depends, Query, Response
+from msgspec import Meta
+
+from tidegate.control.access.caller import Caller
+from tidegate.control.api import examples
+from tidegate.control.api.calls import Answer, Call, Cursor, Limit, Operating, body_of, give, page, unpack
+from tidegate.control.api.documents import documented
+from tidegate.control.api.services import Services
+from tidegate.control.releases.release import Release
+from tidegate.errors import InvalidInput, NotFound
+from tidegate.settings import ReleaseSettings
+from tidegate.storage.records import ReleaseRow
+
+router = APIRouter(prefix="/releases", tags=["releases"])
+
+Reason = Annotated[str, Meta(max_length=1000)]
+PATH = "/api/v1/releases"
+
+
+class StartRelease(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``candidate`` is a URI such as models:/iris/4; ``plan`` stands in for the endpoint's configured one."""
+
+    endpoint: Annotated[str, Meta(min_length=1, max_length=200)]
+    candidate: Annotated[str, Meta(min_length=1, max_length=2000)]
+    reason: Reason = ""
+    plan: ReleaseSettings | None = None
+
+
+class Act(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Why a person steps in; kept in the audit log."""
+
+    reason: Reason = ""
+
+
+class EventView(msgspec.Struct, frozen=True):
+    """``body`` is what happened, as the release machine recorded it."""
+
+    revision: int
+    time: float
+    kind: str
+    body: Any
+
+
+class EvidenceView(msgspec.Struct, frozen=True):
+    """One look: what was counted and what each test concluded."""
+
+    tick: int
+    time: float
+    body: Any
+
+
+_START = Depends(body_of(StartRelease))
+_ACT = Depends(body_of(Act, optional=True))
+
+
+@router.post("", status_code=201, summary="Start a release")
+@documented(
+    "operate", Release, takes=StartRelease, status=201, example=examples.RELEASE, takes_example=examples.START_RELEASE,
+    problems=(404,),
+)  # fmt: skip
+def start(call: Operating, asked: Annotated[StartRelease, _START]) -> Response:
+    call.caller.must_reach(asked.endpoint)
+    _check_addresses(asked, call.services)
+
+    def act() -> Answer:
+        release = call.services.releases.start(
+            asked.endpoint, asked.candidate, who=call.who, reason=asked.reason, plan=asked.plan
+        )
+        return Answer(release, 201, f"{PATH}/{release.id}")
+
+    return call.write(act)
+
+
+@router.get("", summary="Releases, newest first")
+@documented("operate", Release, many=True, example=examples.RELEASE)
+def list_all(
+    call: Operating,
+    endpoint: Annotated[str | None, Query(max_length=200, description="Only of this endpoint.")] = None,
+    is_open: Annotated[bool | None, Query(alias="open", description="Only open ones, or only ended ones.")] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Response:
+    after = unpack(cursor, str)
+    found = _rows(call, endpoint, is_open, limit + 1, after)
+    return page(found, limit, lambda row: row.id, _release)
+
+
+@router.get("/{release_id}", summary="One release")
+@documented("operate", Release, example=examples.RELEASE, problems=(404,))
+def one(call: Operating, release_id: str) -> Response:
+    return give(visible(call.services, call.caller, release_id))
+
+
+@router.post("/{release_id}/pause", summary="Hold the share where it is")
+@documented("operate", Release, takes=Act, body_required=False, example=examples.RELEASE, takes_example=examples.ACT,
+            problems=(404,))  # fmt: skip
+def pause(call: Operating, release_id: str, asked: Annotated[Act, _ACT]) -> Response:
+    return _step_in(call, release_id, asked, "pause")
+
+
+@router.post("/{release_id}/resume", summary="Go on after a pause or an inconclusive end")
+@documented("operate", Release, takes=Act, body_required=False, example=examples.RELEASE, takes_example=examples.ACT,
+            problems=(404,))  # fmt: skip
+def resume(call: Operating, release_id: str, asked: Annotated[Act, _ACT]) -> Response:
+    return _step_in(call, release_id, asked, "resume")
+
+
+@router.post("/{release_id}/promote", summary="Give the candidate everything, whatever the evidence")
+@documented("operate", Release, takes=Act, body_required=False, example=examples.RELEASE, takes_example=examples.ACT,
+            problems=(404,))  # fmt: skip
+def promote(call: Operating, release_id: str, asked: Annotated[Act, _ACT]) -> Response:
+    return _step_in(call, release_id, asked, "promote")
+
+
+@router.post("/{release_id}/rollback", summary="Give the old version everything again")
+@documented("operate", Release, takes=Act, body_required=False, example=examples.RELEASE, takes_example=examples.ACT,
+            problems=(404,))  # fmt: skip
+def rollback(call: Operating, release_id: str, asked: Annotated[Act, _ACT]) -> Response:
+    return _step_in(call, release_id, asked, "rollback")
+
+
+@router.get("/{release_id}/history", summary="What happened to a release, oldest first")
+@documented("operate", EventView, many=True, example=examples.EVENT, problems=(404,))
+def history(call: Operating, release_id: str, limit: Limit = 200, cursor: Cursor = None) -> Response:
+    visible(call.services, call.caller, release_id)
+    after = unpack(cursor, int)
+    with call.services.store.read() as unit:
+        rows = [row for row in unit.releases.events(release_id) if after is None or row.revision > after]
+    return page(
+        rows[: limit + 1],
+        limit,
+        lambda row: row.revision,
+        lambda row: EventView(row.revision, row.time, row.kind, msgspec.Raw(row.body.encode())),
+    )
+
+
+@router.get("/{release_id}/evidence", summary="Every look at the evidence, oldest first")
+@documented("operate", EvidenceView, many=True, example=examples.EVIDENCE, problems=(404,))
+def evidence(call: Operating, release_id: str, limit: Limit = 200, cursor: Cursor = None) -> Response:
+    visible(call.services, call.caller, release_id)
+    after = unpack(cursor, int)
+    with call.services.store.read() as unit:
+        rows = unit.releases.evidence(
+            release_id, after=-1 if after is None else max(-1, min(after, 2**53)), limit=limit + 1
+        )
+    return page(
+        rows,
+        limit,
+        lambda row: row.tick,
+        lambda row: EvidenceView(row.tick, row.time, msgspec.Raw(row.body.encode())),
+    )
+
+
+@router.get("/{release_id}/replay", summary="Every decision, computed again from the kept evidence")
+@documented("operate", dict[str, Any], problems=(404,))
+def replay(call: Operating, release_id: str) -> Response:
+    visible(call.services, call.caller, release_id)
+    return give(call.services.releases.replay(release_id))
+
+
+def visible(services: Services, caller: Caller, release_id: str) -> Release:
+    """Raises NotFound for what is not there, and in the same words for what the key may not see."""
+    with services.store.read() as unit:
+        row = unit.releases.get(release_id)
+    if row is None or not caller.facts.reaches(row.endpoint):
+        raise NotFound(f"there is no release {release_id[:80]!r}")
+    return _release(row)
+
+
+def _step_in(call: Call, release_id: str, asked: Act, what: str) -> Response:
+    visible(call.services, call.caller, release_id)
+    act = getattr(call.services.releases, what)
+    return call.write(lambda: Answer(act(release_id, who=call.who, reason=asked.reason)))
+
+
+def _rows(call: Call, endpoint: str | None, is_open: bool | None, count: int, after: str | None) -> list[ReleaseRow]:
+    """Up to ``count`` rows that the caller may see."""
+    found: list[ReleaseRow] = []
+    with call.services.store.read() as unit:
+        while len(found) < count:
+            rows = unit.releases.list(endpoint=endpoint, open=is_open, limit=count, cursor=after)
+            found += [row for row in rows if call.caller.facts.reaches(row.endpoint)]
+            if len(rows) < count:
+                break
+            after = rows[-1].id
+    return found[:count]
+
+
+def _release(row: ReleaseRow) -> Release:
+    return msgspec.json.decode(row.body, type=Release)
+
+
+def _check_addresses(asked: StartRelease, services: Services) -> None:
+    """A plan must not make the control plane call an address that the operator did not configure."""
+    configured = services.settings.endpoints.get(asked.endpoint)
+    known = {""} | {
+        guardrail.prometheus.url
+        for guardrail in (configured.release.guardrails if configured is not None else ())
+        if guardrail.prometheus is not None
+    }
+    for index, guardrail in enumerate(asked.plan.guardrails if asked.plan is not None else ()):
+        if guardrail.prometheus is not None and guardrail.prometheus.url not in known:
+            raise InvalidInput(
+                "a plan may only ask the Prometheus server that the endpoint's configuration names",
+                ("plan", "guardrails", index, "prometheus", "url"),
+            )

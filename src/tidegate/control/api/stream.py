@@ -1,0 +1,136 @@
+"""A release as server-sent events: what happened so far, then what happens, until the release ends.
+
+Each event has the release's revision as its id, its kind as its name, and as data ``{"event": …, "release": …}``. Between
+events the release is sent as ``release`` whenever a look changed it. A comment goes out when nothing else does, so that
+proxies keep the stream open. Streams end with the release, with the caller's key or session, and with the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+import msgspec
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Header, Query, Response
+from starlette.responses import StreamingResponse
+
+from tidegate.control.access.caller import Caller
+from tidegate.control.api.calls import Operating
+from tidegate.control.api.documents import documented
+from tidegate.control.api.releases import EventView, visible
+from tidegate.control.api.services import Services
+from tidegate.control.releases.release import OPEN, Release
+from tidegate.errors import Overloaded, Refused, TidegateError
+
+router = APIRouter(prefix="/releases", tags=["releases"])
+
+MOST_STREAMS = 64
+MOST_OF_ONE_KEY = 16
+LOOK_SECONDS = 0.5
+BEAT_SECONDS = 15.0
+"""Also how often the caller's key or session is looked at."""
+
+
+class Streams:
+    """Counts open streams, in all and by key."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: dict[str, int] = {}
+
+    def enter(self, key: str) -> None:
+        """Raises Overloaded."""
+        with self._lock:
+            if sum(self._open.values()) >= MOST_STREAMS or self._open.get(key, 0) >= MOST_OF_ONE_KEY:
+                raise Overloaded("too many streams are open; ask for the release instead", 5.0)
+            self._open[key] = self._open.get(key, 0) + 1
+
+    def leave(self, key: str) -> None:
+        with self._lock:
+            self._open[key] -= 1
+            if not self._open[key]:
+                del self._open[key]
+
+
+class Happening(msgspec.Struct, frozen=True):
+    event: EventView | None
+    release: Release
+
+
+@router.get("/{release_id}/events", summary="Follow a release: server-sent events")
+@documented("operate", media="text/event-stream", problems=(404,))
+async def events(
+    call: Operating,
+    release_id: str,
+    last_event_id: Annotated[str, Header(pattern=r"^[0-9]{0,15}$", description="Go on after this revision.")] = "",
+    after: Annotated[int, Query(ge=-1, le=2**53, description="The same, for callers that cannot set headers.")] = -1,
+) -> Response:
+    services, caller = call.services, call.caller
+    await run_sync(visible, services, caller, release_id)
+    streams: Streams = call.request.app.state.streams
+    streams.enter(caller.key)
+    start = int(last_event_id) if last_event_id else after
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(
+        _follow(services, caller, release_id, start, streams), headers=headers, media_type="text/event-stream"
+    )
+
+
+async def _follow(
+    services: Services, caller: Caller, release_id: str, after: int, streams: Streams
+) -> AsyncIterator[bytes]:
+    clock = services.clock
+    shown: Release | None = None
+    said = clock.monotonic()
+    try:
+        yield b"retry: 1000\n\n"
+        while True:
+            try:
+                release, new = await run_sync(_look, services, caller, release_id, after)
+            except Refused:  # the store is away: the stream stays, and goes on when it is back
+                release, new = None, []
+            for event in new:
+                after = event.revision
+                yield _event(event.kind, Happening(event, release), event.revision)  # type: ignore[arg-type]
+            if release is not None and not new and release != shown:
+                yield _event("release", Happening(None, release))
+            if new or release != shown:
+                said = clock.monotonic()
+            shown = release or shown
+            if release is not None and release.state not in OPEN:
+                yield _event("end", Happening(None, release))
+                return
+            if services.stopping.is_set():
+                return
+            if clock.monotonic() - said >= BEAT_SECONDS:
+                said = clock.monotonic()
+                if not await run_sync(_lasts, services, caller):
+                    return
+                yield b": nothing new\n\n"
+            await asyncio.sleep(LOOK_SECONDS)
+    except TidegateError:
+        return  # the release is gone from the store, or from what this key may see
+    finally:
+        streams.leave(caller.key)
+
+
+def _look(services: Services, caller: Caller, release_id: str, after: int) -> tuple[Release, list[EventView]]:
+    release = visible(services, caller, release_id)
+    with services.store.read() as unit:
+        rows = [row for row in unit.releases.events(release_id) if row.revision > after]
+    return release, [EventView(row.revision, row.time, row.kind, msgspec.Raw(row.body.encode())) for row in rows]
+
+
+def _lasts(services: Services, caller: Caller) -> bool:
+    try:
+        return services.access.lasts(caller)
+    except Refused:  # not known while the store is away
+        return True
+
+
+def _event(kind: str, data: Happening, number: int | None = None) -> bytes:
+    head = f"id: {number}\n" if number is not None else ""
+    return f"{head}event: {kind}\n".encode() + b"data: " + msgspec.json.encode(data) + b"\n\n"
