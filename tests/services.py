@@ -58,7 +58,7 @@ def _mlflow(folder: Path, port: int) -> tuple[list[str], Mapping[str, str]]:
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         # Webhooks may go to a listener on this machine, and new ones are seen at once.
         "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http,https",
-        "_MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
+        "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
         "MLFLOW_WEBHOOK_CACHE_TTL": "0",
     }
     return command, environment

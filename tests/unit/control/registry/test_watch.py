@@ -1,0 +1,86 @@
+"""A champion that somebody else moved."""
+
+from __future__ import annotations
+
+import pytest
+
+from tidegate.clock import ManualClock
+from tidegate.control.registry.base import AliasMoved
+from tidegate.control.registry.watch import AliasWatch, MoveBack, Start, compare, decide
+from tidegate.testing.registry import MemoryRegistry
+
+MOVED = AliasMoved(name="iris", alias="champion", version="2", previous="1")
+GONE = AliasMoved(name="iris", alias="champion", version=None, previous="1")
+
+
+def test_each_policy() -> None:
+    assert decide(MOVED, "ignore") is None
+    start = decide(MOVED, "release")
+    assert isinstance(start, Start)
+    assert (start.name, start.version) == ("iris", "2")
+    assert start.reason == "champion of iris was moved to version 2 outside of Tidegate"
+    back = decide(MOVED, "revert")
+    assert isinstance(back, MoveBack)
+    assert (back.name, back.alias, back.version) == ("iris", "champion", "1")
+    assert decide(GONE, "release") is None
+    assert isinstance(decide(GONE, "revert"), MoveBack)
+
+
+def test_only_what_was_seen_elsewhere_moved() -> None:
+    expected = {"iris": "1", "churn": "3", "unseen": "1"}
+    assert compare(expected, {"iris": "2", "churn": "3", "other": "9"}) == [MOVED]
+
+
+@pytest.fixture
+def registry() -> MemoryRegistry:
+    registry = MemoryRegistry()
+    for _ in range(3):
+        registry.register("iris", "model", metadata={})
+    registry.set_alias("iris", "champion", "1")
+    return registry
+
+
+def test_a_move_is_reported_once(registry: MemoryRegistry) -> None:
+    clock, expected = ManualClock(), {"iris": "1"}
+    watch = AliasWatch(registry, lambda: expected, clock, poll_seconds=5)
+
+    def later() -> list[AliasMoved]:
+        clock.advance(5)
+        return watch.look()
+
+    assert later() == []
+    registry.set_alias("iris", "champion", "2")
+    assert watch.look() == []  # not due yet
+    assert later() == [MOVED]
+    assert later() == []
+    registry.set_alias("iris", "champion", "3")
+    assert [move.version for move in later()] == ["3"]
+    registry.set_alias("iris", "champion", "1")
+    assert later() == []
+    registry.set_alias("iris", "champion", "3")
+    assert [move.version for move in later()] == ["3"]
+    expected["iris"] = "3"  # released, so it is what we want now
+    assert later() == []
+    registry.set_alias("iris", "champion", None)
+    assert later() == [AliasMoved(name="iris", alias="champion", version=None, previous="3")]
+    del expected["iris"]
+    assert later() == []
+    expected["nobody"] = "1"
+    assert [move.version for move in later()] == [None]
+
+
+def test_a_registry_that_is_away_is_said_once_and_misses_nothing(
+    registry: MemoryRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = ManualClock()
+    watch = AliasWatch(registry, lambda: {"iris": "1"}, clock, poll_seconds=5)
+    registry.set_alias("iris", "champion", "2")
+    registry.away = True
+    for _ in range(3):
+        assert watch.look() == []
+        clock.advance(5)
+    assert watch.away
+    assert len(caplog.records) == 1
+    registry.away = False
+    assert watch.look() == [MOVED]
+    assert watch.away == ""
