@@ -77,7 +77,7 @@ class Alone:
     async def _look(self) -> None:
         """Waits a moment for what the store says."""
         await asyncio.to_thread(import_storage)
-        self._follower = self._bridge.follower(self._tell)
+        self._follower = self._bridge.link.follower(self._tell)
         self._follower.start()
         try:
             await asyncio.wait_for(self._looked.wait(), FIRST_LOOK_SECONDS)
@@ -147,8 +147,7 @@ class Alone:
         self._report()
 
     def _stand(self) -> None:
-        live = self._process.live
-        live.standing = self._bridge.standing(live.standing)
+        self._process.live.standing = self._bridge.standing()
 
     def _report(self) -> None:
         if self._follower is not None and self._bridge.since:

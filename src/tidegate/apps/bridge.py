@@ -6,17 +6,18 @@ from __future__ import annotations
 import importlib
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-from tidegate.apps.follower import Follower, InForce, Instance, News
+import msgspec
+
+from tidegate.apps.follower import InForce, Instance, Link, News
 from tidegate.apps.owner import Owner
 from tidegate.clock import Clock, SystemClock
 from tidegate.config import Loaded
 from tidegate.keys import KnownKey
-from tidegate.serving.live import Endpoint, Standing
+from tidegate.serving.live import Endpoint, Standing, StoreState
 from tidegate.serving.snapshots.disk import KeptCopy
-from tidegate.serving.snapshots.store import Source, StoreSource
 
 FOLDER = "run"
 
@@ -27,6 +28,13 @@ Models = Mapping[str, Mapping[str, str]]
 """Endpoint -> variant -> version in force."""
 
 
+class Told(msgspec.Struct, frozen=True):
+    """What an owner tells its serving processes beside what they are to serve. ``keys``: None when they are not known."""
+
+    standing: Standing = Standing()
+    keys: tuple[KnownKey, ...] | None = None
+
+
 class Bridge:
     """``port`` is the one that is really listened on. Without ``store.url`` nothing is followed and nothing kept."""
 
@@ -34,10 +42,9 @@ class Bridge:
         settings = owner.desired.loaded.settings
         self._owner = owner
         self._clock = clock or SystemClock()
-        self._store = settings.store
         self._workers = settings.server.workers
         self.followed = bool(settings.store.url)
-        self.state = "away" if self.followed else "none"
+        self.state: StoreState = "away" if self.followed else "none"
         self.looked = not self.followed
         """Whether the first look at the store is over."""
         self.keys: tuple[KnownKey, ...] | None = None
@@ -45,7 +52,8 @@ class Bridge:
         self.models: Models = {}
         self.draining = False
         host = socket.gethostname()
-        self.instance = Instance(f"{host}:{port}", host, port, os.getpid(), self._clock.wall())
+        instance = Instance(f"{host}:{port}", host, port, os.getpid(), self._clock.wall())
+        self.link = Link(settings.store.url, instance, settings.store.beat_seconds)
         folder = folder_of(owner.desired.loaded)
         self._copy = KeptCopy(folder, settings.store.url, str(settings.server.port)) if self.followed else None
 
@@ -75,15 +83,14 @@ class Bridge:
         if self._copy is not None and published is not None:
             self._copy.keep_snapshot(published)
 
-    def standing(self, now: Standing) -> Standing:
+    def standing(self) -> Standing:
         """What ``/info`` shows of it."""
         refused = self._owner.refused
-        return Standing(
-            source=now.source,
-            since=now.since,
-            store=self.state,  # type: ignore[arg-type]
-            refused=0 if refused is None else refused.number,
-        )
+        return Standing(self.state, 0 if refused is None else refused.number)
+
+    def told(self) -> Told:
+        """What a process that starts now needs to know beside what is desired."""
+        return Told(self.standing(), self.keys)
 
     def in_force(self, used: Mapping[str, float]) -> InForce:
         """What the follower is to tell the store."""
@@ -99,13 +106,6 @@ class Bridge:
             draining=self.draining,
             used=used,
         )
-
-    def open_source(self) -> Source:
-        """Imports the storage; blocks. Raises TidegateError while the store is away."""
-        return StoreSource(self._store.url, self.instance.name)
-
-    def follower(self, tell: Callable[[News], None]) -> Follower:
-        return Follower(self.open_source, tell, self.instance, beat_seconds=self._store.beat_seconds)
 
 
 def import_storage() -> None:

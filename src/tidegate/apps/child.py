@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tidegate import logs
+from tidegate.apps.bridge import Models, Told, models_of
 from tidegate.apps.desired import Desired
 from tidegate.apps.process import ServingProcess, explain, leave, run_loop
 from tidegate.errors import ModelError, NotFound, TidegateError
@@ -24,6 +25,7 @@ logger = logging.getLogger("tidegate.supervisor")
 BEAT_SECONDS = 1.0
 
 _MOST_TEXT = 4096
+_MOST_ENDPOINTS = 200
 
 
 def work(
@@ -34,6 +36,7 @@ def work(
     folder: str,
     grpc_port: int,
     first: bool,
+    told: Told,
 ) -> None:
     """A serving process, from its birth to its end. ``first``: the others start now, too."""
     parent = os.getppid()
@@ -45,7 +48,7 @@ def work(
 
     async def serve() -> None:
         child = Child(desired, pipe, index, parent)
-        await child.serve(listening, Path(folder), grpc_port, first)
+        await child.serve(listening, Path(folder), grpc_port, first, told)
 
     try:
         run_loop(serve)
@@ -70,21 +73,23 @@ class Child:
         self._told: asyncio.Queue[tuple[str, int, str]] = asyncio.Queue()
         self._answer: asyncio.Future[tuple[str, str]] | None = None
         self._asking = asyncio.Lock()
+        self._preparing: asyncio.Task[None] | None = None
+        self._ready: tuple[Desired, Prepared] | None = None
         self._alone = False
         self._process: ServingProcess
 
-    async def serve(self, listening: socket.socket, folder: Path, grpc_port: int, first: bool) -> None:
-        desired = self._desired
+    async def serve(self, listening: socket.socket, folder: Path, grpc_port: int, first: bool, told: Told) -> None:
         self._process = ServingProcess(
-            desired,
+            self._desired,
             listening,
             index=self._index,
             grpc_port=grpc_port,
             early=first,
             metrics_folder=folder,
             operate=self._operate,
-            on_ready=lambda _port: self._tell("ready", desired.number),
+            on_ready=lambda _port: self._tell("ready", self._desired.number, self._models()),
         )
+        self._process.live.standing = told.standing
         self._process.live.waiting = first
         self._process.handle_signals()
         try:
@@ -109,16 +114,18 @@ class Child:
 
     async def _follow(self) -> None:
         """Prepares, and then commits or discards; a newer thing to prepare takes the place of the one before."""
-        ready: tuple[Desired, Prepared] | None = None
         while True:
             kind, number, path = await self._told.get()
             if kind == "prepare":
-                ready = await self._prepare(number, path)
+                if self._preparing is not None:
+                    self._preparing.cancel()
+                self._ready = None
+                self._preparing = self._loop.create_task(self._prepare(number, path))
                 continue
-            if ready is None or ready[0].number != number:
+            if self._ready is None or self._ready[0].number != number:
                 continue
-            wanted, prepared = ready
-            ready = None
+            wanted, prepared = self._ready
+            self._ready = None
             if kind == "discard":
                 self._process.live.discard(prepared)
                 continue
@@ -128,17 +135,22 @@ class Child:
                 logger.exception("serving process %d cannot swap; it ends", self._index, extra={"worker": self._index})
                 self._process.stop()  # another one starts with what all others have in force
                 return
-            self._tell("applied", number)
+            self._tell("applied", number, self._models())
 
-    async def _prepare(self, number: int, path: str) -> tuple[Desired, Prepared] | None:
+    async def _prepare(self, number: int, path: str) -> None:
         try:
             wanted = await asyncio.to_thread(_read, path)
             prepared = await self._process.prepare(wanted)
         except Exception as error:  # noqa: BLE001 - reported to the supervisor, which tells the operator
             self._tell("refused", number, explain(error)[:_MOST_TEXT])
-            return None
+            return
+        self._ready = wanted, prepared
         self._tell("prepared", number)
-        return wanted, prepared
+
+    def _models(self) -> Models:
+        """Versions by endpoint and variant; not of so many that a pipe could be full."""
+        endpoints = self._process.live.endpoints
+        return models_of(endpoints) if len(endpoints) <= _MOST_ENDPOINTS else {}
 
     def _tell(self, *message: Any) -> None:
         with contextlib.suppress(OSError):  # the next beat finds out that nobody is there
@@ -150,6 +162,8 @@ class Child:
                 kind, *values = self._pipe.recv()
                 if kind == "all ready":
                     self._process.live.waiting = False
+                elif kind == "standing":
+                    self._process.live.standing = values[0]
                 elif kind != "answer":
                     self._told.put_nowait((kind, values[0], values[1] if len(values) > 1 else ""))
                 elif self._answer is not None and not self._answer.done():

@@ -19,7 +19,7 @@ from tidegate.errors import TidegateError
 from tidegate.keys import KnownKey
 from tidegate.observations import Beat
 from tidegate.serving.snapshots.publication import Publication
-from tidegate.serving.snapshots.store import Source
+from tidegate.serving.snapshots.store import Source, StoreSource
 
 logger = logging.getLogger("tidegate.bridge")
 
@@ -66,6 +66,21 @@ class InForce(msgspec.Struct, frozen=True, kw_only=True):
     draining: bool = False
     used: Mapping[str, float] = {}
     """Keys used since the last time that this was told, and when."""
+
+
+class Link(msgspec.Struct, frozen=True):
+    """What it takes to follow, also from another process."""
+
+    url: str
+    instance: Instance
+    beat_seconds: float
+
+    def follower(self, tell: Callable[[News], None]) -> Follower:
+        return Follower(self._open, tell, self.instance, beat_seconds=self.beat_seconds)
+
+    def _open(self) -> Source:
+        """Raises TidegateError while the store is away."""
+        return StoreSource(self.url, self.instance.name)
 
 
 class Follower:

@@ -81,7 +81,8 @@ class Owner:
         if self.desired.published is None:
             return False
         self.refuse(self.desired, error, at)
-        self.desired = msgspec.structs.replace(self.desired, published=self._instead.pop(0))
+        number = self.desired.number + 1
+        self.desired = msgspec.structs.replace(self.desired, number=number, published=self._instead.pop(0))
         return True
 
     def heard(self, publication: Publication) -> None:

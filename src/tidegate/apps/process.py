@@ -193,11 +193,8 @@ class ServingProcess:
         own = {name: plan for name, plan in prepared.snapshot.endpoints.items() if name not in theirs}
         self._pinned = {**self._pinned, **own} if desired.reading == self._reading else own
         self._reading = desired.reading
-        self.live.standing = msgspec.structs.replace(
-            self.live.standing,
-            source="configuration" if published is None else published.origin,
-            since=SystemClock.wall(),
-        )
+        self.live.origin = "configuration" if published is None else published.origin
+        self.live.since = SystemClock.wall()
 
     def stop(self) -> None:
         """First call: drain and end, or end at once while nothing is served yet: a load cannot be interrupted.

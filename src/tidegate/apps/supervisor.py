@@ -1,6 +1,7 @@
 """Several serving processes behind one socket: starts them, replaces dead ones, carries changes to all of them.
 
-A change is prepared by every process first: only when all have loaded and warmed it are they told to commit it.
+A change is prepared by every process first: only when all have loaded and warmed it are they told to commit it. A change
+of the configuration is asked for by a person; a published snapshot comes from the process that follows the store.
 
 Works with fork, where children share what the parent has imported, and with spawn. It serves nothing itself, holds no
 threads while it forks, and waits in one place for pipes, deaths and signals.
@@ -10,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import multiprocessing
 import os
 import pickle
 import signal
@@ -19,75 +19,26 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from tidegate.apps.child import BEAT_SECONDS, work
+from tidegate.apps.bridge import Bridge, Models, Told
+from tidegate.apps.child import work
 from tidegate.apps.desired import Desired
+from tidegate.apps.following import Following
 from tidegate.apps.owner import Owner, StateFile
+from tidegate.apps.workers import Change, Worker, hang_seconds, process_context
+from tidegate.clock import SystemClock
 from tidegate.errors import ConfigError, TidegateError, UserError
 from tidegate.settings import Server
 
 logger = logging.getLogger("tidegate.supervisor")
 
-HANG_SECONDS = 30.0
-"""A process whose event loop gave no sign for so long is killed and replaced; TIDEGATE_HANG_SECONDS says otherwise."""
-
-_LONGEST_BACKOFF = 10.0
-
-_MOST_DEATHS = 2
-"""So many processes that end while they load a change make it a failed one; fewer may be a coincidence."""
-
 _MOST_TEXT = 4096
 """Characters of an error that go through a pipe, which must never be full."""
-
-
-class Worker:
-    """A serving process as its supervisor sees it."""
-
-    def __init__(self, index: int) -> None:
-        self.index = index
-        self.process: Any = None
-        self.pipe: Connection | None = None
-        self.ready = False
-        self.applied = 0
-        self.asked = 0
-        """Number of what it was last told to prepare."""
-        self.reads = False
-        """Whether it has yet to answer that."""
-        self.error = ""
-        self.failures = 0
-        self.start_at = 0.0
-        self.beat = 0.0
-
-    @property
-    def alive(self) -> bool:
-        return self.process is not None and self.process.is_alive()
-
-
-class Change:
-    """A change on its way into every process. ``waiting``: those that have yet to prepare it, then to commit it."""
-
-    def __init__(self, desired: Desired) -> None:
-        self.desired = desired
-        self.waiting: set[Worker] = set()
-        self.prepared: set[Worker] = set()
-        self.committed = False
-        self.deaths = 0
-        self.error = ""
-
-    def lost(self, worker: Worker) -> None:
-        """The process ended: it no longer counts, unless the change itself seems to end processes."""
-        if worker in self.waiting and not self.committed:
-            self.deaths += 1
-        self.waiting.discard(worker)
-        self.prepared.discard(worker)
-        nobody = not (self.waiting or self.prepared)
-        if self.deaths >= _MOST_DEATHS or (self.deaths and nobody):
-            self.error = self.error or "serving processes ended while they loaded it"
 
 
 class Supervisor:
@@ -95,12 +46,13 @@ class Supervisor:
         self._owner = owner
         self._listening = listening
         self._clock = clock
-        server = owner.desired.loaded.settings.server
+        settings = owner.desired.loaded.settings
+        server = settings.server
         self._workers = [Worker(index) for index in range(server.workers)]
         self._shutdown_seconds = server.drain_seconds + server.shutdown_seconds + 5.0
         self._watch = server.watch
-        self._hang_seconds = _hang_seconds(os.environ)
-        self._context = _context(os.environ)
+        self._hang_seconds = hang_seconds(os.environ)
+        self._context = process_context(os.environ)
         self._folder = tempfile.TemporaryDirectory(prefix="tidegate-metrics-")
         self._grpc = _reserved(server)
         self._signals, self._wakeup = os.pipe()
@@ -111,7 +63,10 @@ class Supervisor:
         """The highest number given to a change, also to one that failed."""
         self._files: dict[int, Path] = {}
         self._asker: Worker | None = None
-        self._state = StateFile(listening.getsockname()[1])
+        port = listening.getsockname()[1]
+        self._state = StateFile(port)
+        self._bridge = Bridge(owner, port)
+        self._following = Following(self._bridge, self._context, settings.logs, listening)
         self._next_look = 0.0
         self._started = False
 
@@ -120,13 +75,19 @@ class Supervisor:
         self._install_signals()
         with self._folder:
             try:
+                self._following.start(self._clock())
+                for news in self._following.first_look():
+                    self._bridge.heard(news)
+                self._bridge.begin()
                 return self._loop()
             finally:
+                self._following.stop()
                 self._state.remove()
 
     def _loop(self) -> int:
         while True:
             now = self._clock()
+            self._following.start(now)
             for worker in self._workers:
                 if worker.process is None and now >= worker.start_at and not self._stops:
                     self._start(worker)
@@ -139,13 +100,12 @@ class Supervisor:
             if self._stops:
                 return self._stop_all()
             self._kill_hung()
+            self._hear()
             self._keep_current()
 
     def _start(self, worker: Worker) -> None:
         ours, theirs = self._context.Pipe()
-        worker.ready, worker.error, worker.applied, worker.asked, worker.reads = False, "", 0, 0, False
-        worker.pipe, worker.beat = ours, self._clock()
-        worker.process = self._context.Process(
+        process = self._context.Process(
             target=work,
             args=(
                 self._owner.desired,
@@ -155,14 +115,16 @@ class Supervisor:
                 self._folder.name,
                 self._grpc.getsockname()[1] if self._grpc is not None else 0,
                 not self._started,
+                self._bridge.told(),
             ),
             name=f"tidegate-worker-{worker.index}",
         )
-        worker.process.start()
+        process.start()
         theirs.close()
+        worker.born(process, ours, self._clock())
 
     def _waited_for(self) -> list[Any]:
-        waited: list[Any] = [self._signals]
+        waited: list[Any] = [self._signals, *self._following.waited_for()]
         for worker in self._workers:
             if worker.alive and worker.pipe is not None:
                 waited += [worker.pipe, worker.process.sentinel]
@@ -181,21 +143,22 @@ class Supervisor:
     def _receive(self, worker: Worker, kind: str, *values: Any) -> None:
         worker.beat = self._clock()
         if kind == "ready":
-            worker.ready, worker.failures, worker.applied = True, 0, values[0]
+            worker.ready, worker.failures, (worker.applied, worker.models) = True, 0, values
             self._catch_up(worker)
-            self._announce()
         elif kind == "failed":
             worker.error = values[0]
         elif kind in ("prepared", "refused"):
             self._answered(worker, *values)
         elif kind == "applied":
-            worker.applied = values[0]
+            worker.applied, worker.models = values
             change = self._change
             if change is not None and change.committed and worker.applied == change.desired.number:
                 change.waiting.discard(worker)
             self._advance()
         elif kind == "ask":
             self._operate(worker, *values)
+        elif kind == "used":
+            self._report(used=values[0])
 
     def _answered(self, worker: Worker, number: int, error: str = "") -> None:
         """It has prepared what has this number, or could not."""
@@ -215,7 +178,7 @@ class Supervisor:
                     worker.index, number, error, extra={"worker": worker.index},
                 )  # fmt: skip
             else:
-                _send(worker, "commit", number)
+                worker.send("commit", number)
         self._forget_files()
 
     def _catch_up(self, worker: Worker) -> None:
@@ -234,26 +197,57 @@ class Supervisor:
             self._answered(worker, wanted.number, str(error))
 
     def _announce(self) -> None:
-        if not self._started and all(worker.ready for worker in self._workers):
-            self._started = True
+        """Ready is who has what was published last in every process, unless it cannot be had."""
+        if self._started or not self._everywhere() or self._change is not None or self._owner.to_follow() is not None:
+            return
+        self._started = True
+        self._bridge.put_in_force(self._models())
+        for worker in self._workers:
+            worker.send("all ready", None)
+        self._state.write(self._owner.desired.snapshot)
+        self._report()
+        logger.info("ready with %d serving processes", len(self._workers))
+
+    def _everywhere(self) -> bool:
+        """Whether every process has in force what is desired."""
+        number = self._owner.desired.number
+        return all(worker.ready and worker.applied >= number for worker in self._workers)
+
+    def _models(self) -> Models:
+        """Of a process that has in force what is desired."""
+        number = self._owner.desired.number
+        return next((worker.models for worker in self._workers if worker.ready and worker.applied == number), {})
+
+    def _hear(self) -> None:
+        """Takes in what the store says, and hands on what concerns the processes at once."""
+        before = self._bridge.told()
+        for news in self._following.news():
+            self._bridge.heard(news)
+        self._tell(before)
+
+    def _tell(self, before: Told) -> None:
+        told = self._bridge.told()
+        if told.standing != before.standing:
             for worker in self._workers:
-                _send(worker, "all ready", None)
-            self._state.write(self._owner.desired.number)
-            logger.info("ready with %d serving processes", len(self._workers))
+                worker.send("standing", told.standing)
+
+    def _report(self, used: Mapping[str, float] | None = None) -> None:
+        if self._started:
+            self._following.report(self._bridge.in_force(used or {}))
 
     def _operate(self, worker: Worker, operation: str, endpoint: str) -> None:
         if self._change is not None:
-            _send(worker, "answer", ("", "another change is being applied; try again"))
+            worker.send("answer", ("", "another change is being applied; try again"))
             return
         try:
             self._asker = worker
             self._begin(self._owner.operated(operation, endpoint))
         except TidegateError as error:
             self._asker = None
-            _send(worker, "answer", (type(error).__name__, str(error)[:_MOST_TEXT]))
+            worker.send("answer", (type(error).__name__, str(error)[:_MOST_TEXT]))
 
     def _keep_current(self) -> None:
-        """Reloads when told to, or when a watched file has changed."""
+        """Reloads when told to, or when a watched file has changed; follows what was published."""
         now = self._clock()
         look = self._watch and now >= self._next_look
         if look:
@@ -263,13 +257,38 @@ class Supervisor:
             try:
                 self._begin(self._owner.reread())
             except UserError as error:
-                self._report(str(error))
+                self._say(str(error))
+        self._follow()
         self._advance()
+        self._announce()
 
-    def _begin(self, desired: Desired) -> None:
+    def _follow(self) -> None:
+        """Begins to bring the newest snapshot into force; one that is still being prepared gives way to it."""
+        change = self._change
+        ready = [worker.ready for worker in self._workers]
+        if not (any(ready) if self._started else all(ready)):
+            return
+        if change is not None and (not change.follows or change.committed):
+            return
+        wanted = self._owner.to_follow()
+        if wanted is None or (change is not None and change.desired.published == wanted.published):
+            return
+        try:
+            self._begin(wanted, follows=True)
+        except UserError as error:
+            self._refuse(wanted, str(error))
+
+    def _refuse(self, desired: Desired, error: str) -> None:
+        logger.error("snapshot %d cannot be brought into force, the one before stays: %s", desired.snapshot, error)
+        before = self._bridge.told()
+        self._owner.refuse(desired, error, SystemClock.wall())
+        self._tell(before)
+        self._report()
+
+    def _begin(self, desired: Desired, *, follows: bool = False) -> None:
         """Raises UserError, and changes nothing, when it cannot even be handed on."""
         self._last = max(desired.number, self._last + 1)
-        change = Change(msgspec.structs.replace(desired, number=self._last))
+        change = Change(msgspec.structs.replace(desired, number=self._last), follows=follows)
         self._written(change.desired)
         self._change = change
         for worker in self._workers:
@@ -280,7 +299,7 @@ class Supervisor:
     def _prepare(self, worker: Worker, desired: Desired) -> None:
         path = self._written(desired)
         worker.asked, worker.reads = desired.number, True
-        _send(worker, "prepare", desired.number, str(path))
+        worker.send("prepare", desired.number, str(path))
 
     def _advance(self) -> None:
         """Once every living process has prepared the change, all commit it; once one could not, all discard it."""
@@ -291,9 +310,11 @@ class Supervisor:
         if not change.committed and not change.error:
             # With nobody alive to try it, it is what the next processes start with.
             change.committed, change.waiting = True, set(change.prepared)
+            before = self._bridge.told()
             self._owner.accept(change.desired)
+            self._tell(before)
             for worker in change.prepared:
-                _send(worker, "commit", number)
+                worker.send("commit", number)
             if change.waiting:
                 return
         self._change = None
@@ -301,8 +322,8 @@ class Supervisor:
             for worker in self._workers:
                 if worker.ready and worker.asked == number:
                     worker.asked = 0
-                    _send(worker, "discard", number)
-        self._report(change.error)
+                    worker.send("discard", number)
+        self._ended(change)
         for worker in self._workers:
             if worker.ready:
                 self._catch_up(worker)
@@ -329,12 +350,22 @@ class Supervisor:
         for number in self._files.keys() - needed:
             self._files.pop(number).unlink(missing_ok=True)
 
-    def _report(self, error: str) -> None:
+    def _ended(self, change: Change) -> None:
+        if not change.error:
+            self._bridge.put_in_force(self._models())
+            self._report()
+        if not change.follows:
+            self._say(change.error)
+        elif change.error:
+            self._refuse(change.desired, change.error)
+
+    def _say(self, error: str) -> None:
+        """To whoever asked for the change."""
         if error:
             logger.error("reload failed, the previous state stays in force: %s", error)
-        self._state.write(self._owner.desired.number, error)
+        self._state.write(self._owner.desired.snapshot, error)
         if self._asker is not None:
-            _send(self._asker, "answer", ("", error[:_MOST_TEXT]))
+            self._asker.send("answer", ("", error[:_MOST_TEXT]))
             self._asker = None
 
     def _bury_dead(self) -> str:
@@ -346,9 +377,8 @@ class Supervisor:
                 with contextlib.suppress(EOFError, OSError):
                     while worker.pipe.poll():
                         self._receive(worker, *worker.pipe.recv())
-                worker.pipe.close()
-            code = worker.process.exitcode
-            worker.process, worker.pipe, was_ready, worker.ready = None, None, worker.ready, False
+            error = worker.error
+            ended = worker.bury(self._clock(), again=not self._stops)
             if self._change is not None:
                 self._change.lost(worker)
             if self._asker is worker:
@@ -356,19 +386,21 @@ class Supervisor:
             self._forget_files()
             if self._stops:
                 continue
-            if not self._started and worker.error:
-                return worker.error
-            worker.failures = 0 if was_ready else worker.failures + 1
-            backoff = 0.0 if was_ready else min(0.1 * 2**worker.failures, _LONGEST_BACKOFF)
-            worker.start_at = self._clock() + backoff
+            if not self._started and error and not self._falls_back(error):
+                return error
             logger.error(
-                "serving process %d ended (%s)%s; starting another",
-                worker.index,
-                f"exit code {code}" if code is not None and code >= 0 else f"signal {-(code or 0)}",
-                f": {worker.error}" if worker.error else "",
-                extra={"worker": worker.index},
+                "serving process %d ended (%s; starting another", worker.index, ended, extra={"worker": worker.index}
             )
         return ""
+
+    def _falls_back(self, error: str) -> bool:
+        """At the start: whether there is something else to start with than the snapshot that cannot be loaded."""
+        refused = self._owner.desired.snapshot
+        if not self._owner.fall_back(error, SystemClock.wall()):
+            return False
+        self._last = self._owner.desired.number
+        logger.error("snapshot %d cannot be brought into force: %s", refused, error)
+        return True
 
     def _kill_hung(self) -> None:
         for worker in self._workers:
@@ -381,6 +413,8 @@ class Supervisor:
     def _stop_all(self) -> int:
         """Drains all; a second signal, or the end of the time for it, ends them at once."""
         self._stops = max(self._stops, 1)
+        self._bridge.draining = True
+        self._report()
         for worker in self._workers:
             if worker.alive:
                 worker.process.terminate()
@@ -409,33 +443,6 @@ class Supervisor:
         signal.signal(signal.SIGINT, stop)
         if hasattr(signal, "SIGHUP"):
             signal.signal(signal.SIGHUP, reload)
-
-
-def _send(worker: Worker, *message: Any) -> None:
-    if worker.pipe is not None:
-        with contextlib.suppress(OSError, ValueError):
-            worker.pipe.send(message)
-
-
-def _context(environment: Mapping[str, str]) -> Any:
-    """Fork where it is safe: Linux, and nothing but this thread has run yet."""
-    method = environment.get("TIDEGATE_START_METHOD") or ("fork" if sys.platform == "linux" else "spawn")
-    try:
-        return multiprocessing.get_context(method)
-    except ValueError:
-        known = ", ".join(multiprocessing.get_all_start_methods())
-        raise ConfigError(f"TIDEGATE_START_METHOD: {method!r} is not possible here; possible: {known}") from None
-
-
-def _hang_seconds(environment: Mapping[str, str]) -> float:
-    given = environment.get("TIDEGATE_HANG_SECONDS", "") or HANG_SECONDS
-    try:
-        seconds = float(given)
-    except ValueError:
-        seconds = 0.0
-    if seconds <= BEAT_SECONDS:
-        raise ConfigError(f"TIDEGATE_HANG_SECONDS: expected seconds above {BEAT_SECONDS:g}, got {given!r}")
-    return seconds
 
 
 def _reserved(server: Server) -> socket.socket | None:

@@ -9,8 +9,9 @@ import msgspec
 import numpy as np
 
 from tidegate import __version__
+from tidegate.clock import SystemClock
 from tidegate.errors import NotReady, UnsupportedMedia
-from tidegate.protocols import answers, arrays, bodies, documents, examples, forms, tensors
+from tidegate.protocols import answers, arrays, bodies, documents, examples, forms, outcomes, tensors
 from tidegate.protocols.answers import Fragment
 from tidegate.protocols.base import Request, Response, Route
 from tidegate.protocols.calls import make_call
@@ -128,7 +129,16 @@ class Native:
         return answers.json_answer(prediction, plan.signature, fragment, request)
 
     async def feedback(self, request: Request) -> Response:
-        raise NotReady("feedback is not kept by this server: it has no store", retry_after=60.0)
+        """Durable before the answer; sending the same again changes nothing."""
+        recorder = self._predictor.live.recorder
+        if recorder is None:
+            raise NotReady("feedback is not kept by this server: it has no store", retry_after=60.0)
+        media = bodies.media_type(request.headers)
+        if media != "application/json":
+            raise UnsupportedMedia(f"content type {media[:80]!r} is not taken; send application/json")
+        rows = outcomes.read_feedback(request.body, self._limits.depth, SystemClock.wall())
+        accepted = await recorder.feedback(rows)
+        return _json({"accepted": accepted, "duplicates": len(rows) - accepted})
 
     async def info(self, request: Request) -> Response:
         live = self._predictor.live
@@ -138,8 +148,8 @@ class Native:
                 "name": "tidegate",
                 "version": __version__,
                 "snapshot": snapshot.number,
-                "source": live.standing.source,
-                "since": live.standing.since,
+                "source": live.origin,
+                "since": live.since,
                 "store": live.standing.store,
                 "refused_snapshot": live.standing.refused,
                 "default_endpoint": snapshot.default_endpoint,

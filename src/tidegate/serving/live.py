@@ -45,6 +45,8 @@ RETIRE_SECONDS = 60.0
 
 Loader = Callable[[Variant, EndpointSettings], LoadedModel]
 Operation = Callable[[str, str], Awaitable[None]]
+StoreState = Literal["none", "following", "away"]
+Origin = Literal["configuration", "store", "disk"]
 
 
 class Endpoint:
@@ -108,13 +110,11 @@ class Prepared(msgspec.Struct, frozen=True, eq=False):
 
 
 class Standing(msgspec.Struct, frozen=True):
-    """Where what is in force came from, and how it stands with the store. ``since``: seconds since the epoch."""
+    """How this instance stands with the store."""
 
-    source: Literal["configuration", "store", "disk"] = "configuration"
-    since: float = 0.0
-    store: Literal["none", "following", "away"] = "none"
+    store: StoreState = "none"
     refused: int = 0
-    """A newer snapshot that this instance could not load; 0 when there is none."""
+    """A newer snapshot that it could not load; 0 when there is none."""
 
 
 class _Load:
@@ -142,6 +142,10 @@ class Live:
         self._metrics = metrics
         self._operate = operate
         self.standing = Standing()
+        self.origin: Origin = "configuration"
+        """Where the snapshot in force came from."""
+        self.since = 0.0
+        """When it came into force, in seconds since the epoch."""
         self._shelf = Shelf()
         self._loads: dict[Wanted, _Load] = {}
         self._turn = 0

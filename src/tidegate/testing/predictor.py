@@ -74,9 +74,12 @@ class FakeLive:
 
     def __init__(self) -> None:
         self.standing = Standing()
+        self.origin = "configuration"
+        self.since = 0.0
         self._configured: dict[str, FakeEndpoint] = {}
         self.endpoints: dict[str, FakeEndpoint] = {}
         self.reasons: list[str] = []
+        self.recorder: Any = None
         self.counts: dict[str, dict[str, float]] = {}
 
     def add(
