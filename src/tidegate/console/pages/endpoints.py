@@ -1,0 +1,82 @@
+"""Overview, and the page of one endpoint."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from tidegate.console import pictures, sentences
+from tidegate.console.site import Site
+from tidegate.control.access.caller import Caller
+from tidegate.control.figures import EndpointFigures
+from tidegate.control.releases.history import release_of
+from tidegate.control.releases.release import Release
+from tidegate.errors import NotFound
+
+RECENT = 5
+"""Ended releases shown."""
+
+
+def routes(site: Site) -> list[Route]:
+    def card(endpoint: EndpointFigures) -> dict[str, object]:
+        """What the three cells of an endpoint say."""
+        release = endpoint.release
+        header = unit_header(endpoint.name)
+        return {
+            "figures": endpoint,
+            "release": release,
+            "live": sentences.live(endpoint),
+            "gets": sentences.gets(release, header) if release else sentences.gets_without_release(endpoint, header),
+        }
+
+    def unit_header(name: str) -> str:
+        configured = site.services.settings.endpoints.get(name)
+        return configured.routing.unit_header if configured else ""
+
+    def recent(visitor: Caller, endpoint: str | None = None) -> list[Release]:
+        with site.services.store.read() as unit:
+            rows = unit.releases.list(endpoint=endpoint, open=False, limit=RECENT)
+        return [release_of(row) for row in rows if visitor.facts.reaches(row.endpoint)]
+
+    def overview(request: Request, visitor: Caller) -> Response:
+        look = site.figures.look()
+        said = " ".join(
+            f"{release.endpoint}: {sentences.stage(release)}, {release.share / 100:g} percent."
+            for release in look.releases
+        )
+        return site.render(
+            request,
+            "overview.html",
+            visitor,
+            section="Overview",
+            look=look,
+            cards_=[card(endpoint) for endpoint in look.endpoints if visitor.facts.reaches(endpoint.name)],
+            ended=recent(visitor),
+            announce=said,
+        )
+
+    def endpoint(request: Request, visitor: Caller) -> Response:
+        name = request.path_params["name"]
+        look = site.figures.look()
+        found = look.endpoint(name)
+        if found is None:
+            raise NotFound(f"there is no endpoint {name[:80]}")
+        visitor.must_reach(name)
+        shown = [found.variants[split.variant] for split in found.splits if split.variant in found.variants]
+        return site.render(
+            request,
+            "endpoint.html",
+            visitor,
+            section="Overview",
+            look=look,
+            card=card(found),
+            figures=found,
+            shown=shown,
+            latency=pictures.latency(shown),
+            outputs=pictures.outputs({variant.variant: variant.outputs for variant in shown}),
+            configured=site.services.settings.endpoints.get(name),
+            ended=recent(visitor, name),
+        )
+
+    return [Route("/", site.page(overview)), Route("/endpoints/{name}", site.page(endpoint))]

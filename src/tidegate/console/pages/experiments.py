@@ -1,0 +1,88 @@
+"""Experiments: the list, and one with its intervals over time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.datastructures import FormData
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from tidegate.console import pictures
+from tidegate.console.site import Site
+from tidegate.control.access.caller import Caller
+from tidegate.errors import InvalidInput
+
+PAGE = 30
+LONGEST_REASON = 500
+
+
+def routes(site: Site) -> list[Route]:
+    services = site.services
+
+    def index(request: Request, visitor: Caller) -> Response:
+        found, following = services.experiments.list(PAGE, request.query_params.get("cursor"))
+        return site.render(
+            request, "experiments.html", visitor, section="Experiments", experiments=found, following=following
+        )
+
+    def show(request: Request, visitor: Caller) -> Response:
+        experiment = services.experiments.get(request.path_params["name"])
+        reports = services.experiments.reports(experiment.name)
+        newest = reports[-1] if reports else None
+        charts: list[tuple[str, Any]] = []
+        for metric in experiment.spec.metrics:
+            picture = pictures.intervals(reports, metric.name)
+            if picture is not None:
+                charts.append((metric.name, picture))
+        return site.render(
+            request,
+            "experiment.html",
+            visitor,
+            section="Experiments",
+            experiment=experiment,
+            report=newest,
+            charts=charts,
+            kinds={metric.name: metric for metric in experiment.spec.metrics},
+        )
+
+    def ask(request: Request, visitor: Caller) -> Response:
+        visitor.must("operate")
+        return confirm(request, visitor, services.experiments.get(request.path_params["name"]).name)
+
+    def stop(request: Request, visitor: Caller, form: FormData) -> Response:
+        visitor.must("operate")
+        experiment = services.experiments.get(request.path_params["name"])
+        visitor.must_reach(experiment.spec.endpoint)
+        reason = str(form.get("reason", "")).strip()
+        if not reason:
+            return confirm(request, visitor, experiment.name, "Say why: it goes into the audit log.")
+        if len(reason) > LONGEST_REASON:
+            raise InvalidInput(f"a reason has at most {LONGEST_REASON} characters")
+        services.experiments.stop(experiment.name, who=visitor.who, reason=reason, origin=visitor.address)
+        return site.to(request, f"/experiments/{experiment.name}")
+
+    def confirm(request: Request, visitor: Caller, name: str, wrong: str = "") -> Response:
+        return site.render(
+            request,
+            "confirm.html",
+            visitor,
+            section="Experiments",
+            status=422 if wrong else 200,
+            heading=f"Stop the experiment {name}?",
+            warning="The control arm gets all the traffic back. What was counted stays; it cannot be started again.",
+            target=f"/experiments/{name}/stop",
+            back=f"/experiments/{name}",
+            verb="Stop",
+            glyph="pause",
+            danger=True,
+            wrong=wrong,
+        )
+
+    return [
+        Route("/experiments", site.page(index)),
+        Route("/experiments/{name}", site.page(show)),
+        Route("/experiments/{name}/stop", site.page(ask)),
+        Route("/experiments/{name}/stop", site.act(stop), methods=["POST"]),
+    ]

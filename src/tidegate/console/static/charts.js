@@ -1,0 +1,218 @@
+// Draws every figure from the JSON beside it; the table under it has the same figures.
+(() => {
+  "use strict";
+  const drawn = new Map();
+  const thin = "\u2009";
+  let palette = {};
+
+  function colours() {
+    const style = getComputedStyle(document.documentElement);
+    const names = ["text", "muted", "faint", "line", "line-strong", "surface", "base", "cand", "third", "fourth", "good", "bad", "wait", "accent"];
+    palette = Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
+  }
+  const ofRole = (role, index) =>
+    role === "baseline" ? palette.base : role === "previous" ? palette.faint : ["candidate", "shadow"].includes(role) ? palette.cand : [palette.cand, palette.third, palette.fourth][(index + 2) % 3];
+  const number = (value) => {
+    const size = Math.abs(value);
+    const digits = size !== 0 && size < 1000 ? { maximumSignificantDigits: 3 } : { maximumFractionDigits: 0 };
+    return value.toLocaleString("en", digits).replaceAll(",", thin).replace("-", "\u2212");
+  };
+  const milliseconds = (value) => (value < 1 ? `${number(value * 1000)}${thin}µs` : value < 1000 ? `${number(value)}${thin}ms` : `${number(value / 1000)}${thin}s`);
+  const clock = (value) => new Date(value).toLocaleTimeString("en-GB");
+
+  const axis = () => ({
+    axisLine: { lineStyle: { color: palette["line-strong"] } },
+    axisTick: { show: false },
+    axisLabel: { color: palette.faint, fontSize: 11, fontFamily: "Inter, system-ui, sans-serif", hideOverlap: true },
+    splitLine: { lineStyle: { color: palette.line } },
+  });
+  // Built from elements, since the page's policy allows no styles in markup.
+  function tip(title, lines) {
+    const box = document.createElement("div");
+    box.className = "tip";
+    const head = box.appendChild(document.createElement("div"));
+    head.className = "t";
+    head.textContent = title;
+    for (const [colour, name, value] of lines) {
+      const line = box.appendChild(document.createElement("div"));
+      const left = line.appendChild(document.createElement("span"));
+      if (colour) left.appendChild(document.createElement("i")).style.background = colour;
+      left.append(name);
+      line.appendChild(document.createElement("b")).textContent = value;
+    }
+    return box;
+  }
+  const hover = (formatter, pointer = "line") => ({
+    trigger: "axis",
+    confine: true,
+    transitionDuration: 0,
+    backgroundColor: palette.surface,
+    borderColor: palette["line-strong"],
+    padding: [7, 11],
+    extraCssText: "box-shadow: 0 4px 16px rgb(0 0 0 / 14%); border-radius: 8px;",
+    axisPointer: { type: pointer, lineStyle: { color: palette.faint }, shadowStyle: { color: palette.line, opacity: 0.4 } },
+    formatter,
+  });
+  const base = (grid) => ({ animation: false, textStyle: { fontFamily: "Inter, system-ui, sans-serif" }, grid: { left: 46, right: 16, top: 18, bottom: 26, ...grid } });
+
+  const kinds = {
+    latency(data) {
+      const middle = data.edges.map(([low, high]) => Math.sqrt(low * high));
+      return {
+        ...base({ top: 26 }),
+        tooltip: hover((hits) => {
+          const [low, high] = data.edges[hits[0].dataIndex];
+          return tip(`${milliseconds(low)} to ${milliseconds(high)}`, hits.map((hit) => [hit.color, hit.seriesName, `${number(hit.value[1])}${thin}%`]));
+        }),
+        xAxis: { ...axis(), type: "log", min: data.edges[0][0], max: data.edges.at(-1)[1], splitLine: { show: false }, axisLabel: { ...axis().axisLabel, formatter: milliseconds }, minorTick: { show: true, length: 3, lineStyle: { color: palette.line } } },
+        yAxis: { ...axis(), type: "value", axisLine: { show: false }, axisLabel: { ...axis().axisLabel, formatter: `{value}${thin}%` } },
+        series: data.series.map((one, index) => {
+          const colour = ofRole(one.role, index);
+          return {
+            name: one.name,
+            type: "line",
+            data: one.values.map((value, at) => [middle[at], value]),
+            showSymbol: false,
+            smooth: 0.25,
+            smoothMonotone: "x",
+            lineStyle: { color: colour, width: 2 },
+            itemStyle: { color: colour },
+            areaStyle: { color: colour, opacity: 0.13 },
+            markLine: {
+              symbol: "none",
+              silent: true,
+              label: { color: colour, fontSize: 10.5, fontWeight: 600, distance: index === 0 ? 2 : 2, formatter: "{b}" },
+              lineStyle: { color: colour, type: "dashed", width: 1, opacity: 0.8 },
+              data: [{ xAxis: one.p50, name: index === 0 ? "p50" : "" }, { xAxis: one.p99, name: index === 0 ? "p99" : "" }],
+            },
+          };
+        }),
+      };
+    },
+
+    outputs(data) {
+      return {
+        ...base({}),
+        tooltip: hover((hits) => tip(data.kinds[hits[0].dataIndex], hits.map((hit) => [hit.color, hit.seriesName, `${number(hit.value)}${thin}%`])), "shadow"),
+        xAxis: { ...axis(), type: "category", data: data.kinds, axisLabel: { ...axis().axisLabel, width: 90, overflow: "truncate" } },
+        yAxis: { ...axis(), type: "value", axisLine: { show: false }, axisLabel: { ...axis().axisLabel, formatter: `{value}${thin}%` } },
+        series: data.series.map((one, index) => ({
+          name: one.name,
+          type: "bar",
+          data: one.values,
+          barMaxWidth: 30,
+          barGap: "8%",
+          itemStyle: { color: ofRole(one.role, index), borderRadius: [3, 3, 0, 0] },
+        })),
+      };
+    },
+
+    evidence(data) {
+      // Far below even odds nothing is decided: the picture begins at 1/100.
+      const floor = -2;
+      const top = Math.max(data.threshold * 1.25, ...data.points.map((point) => Math.max(point[1], point[2])));
+      const most = Math.min(top, data.threshold * 4);
+      const power = (value) => (value === 0 ? "1" : value > 0 && value < 4 ? number(10 ** value) : value < 0 && value > -3 ? number(10 ** value) : `10^${number(value)}`);
+      const line = (name, at, colour) => ({
+        name,
+        type: "line",
+        data: data.points.map((point) => [point[0], Math.min(most, Math.max(floor, point[at]))]),
+        showSymbol: data.points.length < 3,
+        symbolSize: 5,
+        lineStyle: { color: colour, width: 1.8 },
+        itemStyle: { color: colour },
+      });
+      return {
+        ...base({ top: 16, right: 60 }),
+        tooltip: hover((hits) => {
+          const point = data.points[hits[0].dataIndex];
+          return tip(clock(point[0]), [[palette.bad, "against", power(point[1])], [palette.good, "for", power(point[2])]]);
+        }),
+        xAxis: { ...axis(), type: "time", splitLine: { show: false }, axisLabel: { ...axis().axisLabel, formatter: (value) => clock(value).slice(0, data.points.at(-1)[0] - data.points[0][0] < 600000 ? 8 : 5) } },
+        yAxis: { ...axis(), type: "value", min: floor, max: Math.ceil(most), interval: most > 6 ? 2 : 1, axisLine: { show: false }, axisLabel: { ...axis().axisLabel, formatter: power } },
+        series: [
+          {
+            ...line("against", 1, palette.bad),
+            markLine: {
+              symbol: "none",
+              silent: true,
+              data: [
+                { yAxis: data.threshold, lineStyle: { color: palette.muted, type: [5, 4], width: 1.4 }, label: { formatter: "decides", color: palette.muted, fontSize: 11, position: "end" } },
+                ...data.shares.slice(1).map(([time, share]) => ({ xAxis: time, lineStyle: { color: palette["line-strong"], type: "solid", width: 1 }, label: { formatter: `${number(share)}${thin}%`, color: palette.faint, fontSize: 10.5, position: "insideEndTop", rotate: 0, distance: [3, -2], align: "left" } })),
+              ],
+            },
+          },
+          line("for", 2, palette.good),
+        ],
+      };
+    },
+
+    intervals(data) {
+      const series = [];
+      data.arms.forEach((arm, index) => {
+        const colour = ofRole("", index);
+        const points = arm.points;
+        const hidden = { lineStyle: { opacity: 0 }, showSymbol: false, silent: true, tooltip: { show: false }, stack: arm.name, stackStrategy: "all" };
+        series.push({ ...hidden, type: "line", name: `${arm.name} low`, data: points.map(([time, , low]) => [time, low]) });
+        series.push({ ...hidden, type: "line", name: `${arm.name} band`, data: points.map(([time, , low, high]) => [time, high - low]), areaStyle: { color: colour, opacity: 0.16 } });
+        series.push({
+          type: "line",
+          name: arm.name,
+          data: points.map(([time, difference]) => [time, difference]),
+          showSymbol: points.length < 3,
+          lineStyle: { color: colour, width: 2 },
+          itemStyle: { color: colour },
+          markLine: index ? undefined : { symbol: "none", silent: true, data: [{ yAxis: 0 }], lineStyle: { color: palette.muted, type: [5, 4], width: 1.4 }, label: { formatter: "no difference", color: palette.muted, fontSize: 11, position: "insideEndTop" } },
+        });
+      });
+      // The first intervals are as wide as everything; the picture is of where they ended up.
+      const last = data.arms.map((arm) => arm.points.at(-1));
+      const reach = Math.max(...last.map(([, difference, low, high]) => Math.max(Math.abs(low), Math.abs(high), Math.abs(difference) * 2))) * 1.8;
+      return {
+        ...base({ left: 56 }),
+        tooltip: hover((hits) => {
+          const at = hits[0].dataIndex;
+          return tip(clock(hits[0].value[0]), data.arms.filter((arm) => arm.points[at]).map((arm, index) => [ofRole("", index), arm.name, `${number(arm.points[at][1])} (${number(arm.points[at][2])} to ${number(arm.points[at][3])})`]));
+        }),
+        xAxis: { ...axis(), type: "time", splitLine: { show: false }, axisLabel: { ...axis().axisLabel, formatter: (value) => clock(value).slice(0, 5) } },
+        yAxis: { ...axis(), type: "value", min: -reach, max: reach, axisLine: { show: false }, axisLabel: { ...axis().axisLabel, formatter: number, showMinLabel: false, showMaxLabel: false } },
+        series,
+      };
+    },
+  };
+
+  function draw(figure) {
+    const plot = figure.querySelector(".plot");
+    const text = figure.querySelector("script.figures").textContent;
+    let chart = drawn.get(plot);
+    if (chart?.text === text) return;
+    if (!chart) {
+      chart = { it: echarts.init(plot, null, { renderer: "canvas" }), text: "" };
+      drawn.set(plot, chart);
+    }
+    chart.text = text;
+    chart.it.setOption(kinds[figure.dataset.chart](JSON.parse(text)), { notMerge: true });
+  }
+  function drawAll() {
+    for (const [plot, chart] of drawn) {
+      if (!plot.isConnected) {
+        chart.it.dispose();
+        drawn.delete(plot);
+      }
+    }
+    document.querySelectorAll("figure[data-chart]").forEach(draw);
+  }
+  function redraw() {
+    colours();
+    for (const chart of drawn.values()) chart.text = "";
+    drawAll();
+  }
+  let soon = 0;
+  addEventListener("resize", () => {
+    cancelAnimationFrame(soon);
+    soon = requestAnimationFrame(() => drawn.forEach((chart) => chart.it.resize()));
+  });
+  document.addEventListener("tidegate:theme", redraw);
+  document.addEventListener("htmx:afterSwap", (event) => event.detail.target.id !== "dialog" && drawAll());
+  document.fonts.ready.then(redraw);
+})();

@@ -1,0 +1,125 @@
+// What makes the pages live: they read as well without it. No globals but htmx and echarts.
+(() => {
+  "use strict";
+  const root = document.documentElement;
+  const find = (selector, from = document) => from.querySelector(selector);
+  const all = (selector, from = document) => [...from.querySelectorAll(selector)];
+  root.classList.add("scripted");
+
+  // Colours: as the system, light, dark.
+  const themes = ["system", "light", "dark"];
+  const button = find("#theme");
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const theme = () => root.dataset.theme || "system";
+  function named() {
+    if (!button) return;
+    button.hidden = false;
+    const names = { system: "as the system", light: "light", dark: "dark" };
+    button.setAttribute("aria-label", `Colours: ${names[theme()]}`);
+    button.title = `Colours: ${names[theme()]}`;
+    find("#theme-name").textContent = theme()[0].toUpperCase() + theme().slice(1);
+  }
+  button?.addEventListener("click", () => {
+    const next = themes[(themes.indexOf(theme()) + 1) % themes.length];
+    if (next === "system") {
+      delete root.dataset.theme;
+      localStorage.removeItem("tidegate-theme");
+    } else {
+      root.dataset.theme = next;
+      localStorage.setItem("tidegate-theme", next);
+    }
+    named();
+    document.dispatchEvent(new Event("tidegate:theme"));
+  });
+  dark.addEventListener("change", () => document.dispatchEvent(new Event("tidegate:theme")));
+  named();
+
+  // Times: the server says when, this says how long ago; the server's clock counts.
+  let ahead = 0;
+  const thin = "\u2009";
+  function ago(seconds) {
+    const passed = Math.abs(seconds);
+    if (passed < 2) return "just now";
+    const [size, unit] = passed < 59.5 ? [1, "s"] : passed < 3600 ? [60, "min"] : passed < 86400 ? [3600, "h"] : [86400, "d"];
+    const length = `${size === 1 ? Math.round(passed) : Math.floor(passed / size)}${thin}${unit}`;
+    return seconds > 0 ? `${length} ago` : `in ${length}`;
+  }
+  function tell() {
+    const now = Date.now() / 1000 + ahead;
+    for (const time of all("time[data-then]")) {
+      const text = ago(now - Number(time.dataset.then));
+      if (time.textContent !== text) time.textContent = text;
+    }
+  }
+  function settled() {
+    const live = find("#live");
+    if (live) ahead = Number(live.dataset.now) - Date.now() / 1000;
+    tell();
+    for (const copy of all("[data-copy]")) copy.hidden = !navigator.clipboard;
+  }
+  setInterval(tell, 1000);
+
+  // What changed is said once, not every two seconds.
+  let said = find("#live")?.dataset.announce ?? "";
+  function announce() {
+    const says = find("#live")?.dataset.announce ?? "";
+    if (says !== said) find("#announce").textContent = said = says;
+  }
+
+  // Live part.
+  const dialog = find("#dialog");
+  let lostSince = "";
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    const polls = event.detail.elt.id === "live";
+    if (polls && (document.hidden || dialog.open)) event.preventDefault();
+  });
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden) document.body.dispatchEvent(new Event("look"));
+  });
+  function lost(event) {
+    if (event.detail.elt.id !== "live") return;
+    lostSince ||= new Date().toLocaleTimeString();
+    find("#lost-since").textContent = lostSince;
+    find("#lost").hidden = false;
+  }
+  document.addEventListener("htmx:sendError", lost);
+  document.addEventListener("htmx:timeout", lost);
+  document.addEventListener("htmx:responseError", lost);
+  document.addEventListener("htmx:afterSwap", (event) => {
+    if (event.detail.target.id === "dialog") {
+      if (!dialog.open) dialog.showModal();
+      (find("[autofocus]", dialog) ?? find("button", dialog))?.focus();
+      return;
+    }
+    lostSince = "";
+    const notice = find("#lost");
+    if (notice) notice.hidden = true;
+    settled();
+    announce();
+  });
+  if (window.Idiomorph) {
+    // Plots belong to the script, open tables to the reader.
+    Idiomorph.defaults.callbacks.beforeNodeMorphed = (was) => !(was.classList?.contains("plot"));
+    Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, node) => !(name === "open" && node.tagName === "DETAILS");
+  }
+  dialog.addEventListener("click", (event) => {
+    if (event.target === dialog || event.target.closest("[data-close]")) {
+      event.preventDefault();
+      dialog.close();
+    }
+  });
+  document.addEventListener("click", async (event) => {
+    const copy = event.target.closest("[data-copy]");
+    if (!copy) return;
+    await navigator.clipboard.writeText(find(`#${copy.dataset.copy}`).textContent);
+    copy.textContent = "Copied";
+  });
+  document.addEventListener("keydown", (event) => {
+    const link = event.target.closest?.('a[role="button"]');
+    if (link && event.key === " ") {
+      event.preventDefault();
+      link.click();
+    }
+  });
+  settled();
+})();
