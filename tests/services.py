@@ -25,6 +25,8 @@ from tests import postgres
 from tests.process import free_port, until
 
 START_SECONDS = 120.0
+_STARTED: list[subprocess.Popen[bytes]] = []
+"""Kept until this process ends: Python warns when it forgets a child that still runs."""
 
 
 class Service(NamedTuple):
@@ -98,6 +100,7 @@ def launch(name: str, folder: Path, port: int = 0) -> Running:
             cwd=folder,
             start_new_session=True,
         )
+    _STARTED.append(process)
 
     def ready() -> bool:
         assert process.poll() is None, f"{name} ended with {process.returncode}:\n{log_file.read_text()[-4000:]}"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, Select, Table, text
+from sqlalchemy import Connection, Select, Table, literal_column, text
 from sqlalchemy.dialects import postgresql, sqlite
 
 T = TypeVar("T")
@@ -29,6 +29,13 @@ class Repository:
     def _insert(self, table: Table) -> Any:
         """An insert that knows ``on_conflict_do_update``; both databases write it alike."""
         return postgresql.insert(table) if self._postgres else sqlite.insert(table)
+
+    def _changed(self, query: Any, values: Sequence[dict[str, Any]]) -> int:
+        """Rows that an insert of many made or changed. PostgreSQL gets many in one statement, and so counts them only by
+        giving them back; one statement may touch a row once, so ``values`` are of different keys there."""
+        if self._postgres:
+            return len(self._connection.execute(query.returning(literal_column("1")), values).all())
+        return int(self._connection.execute(query, values).rowcount)
 
     def _in_line(self, what: str) -> None:
         """Until this transaction ends no other takes the same lock. SQLite has one writer at a time anyway."""

@@ -62,7 +62,7 @@ def _sqlite(url: URL, create: bool) -> Engine:
         _make_file(path)
     engine = create_engine(
         url.set(database=str(path)),
-        connect_args={"timeout": BUSY_SECONDS},
+        connect_args={} if "timeout" in url.query else {"timeout": BUSY_SECONDS},
         **_POOL,
     )
 

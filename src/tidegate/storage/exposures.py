@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import func, select
 
 from tidegate.observations import Exposure
-from tidegate.storage.base import Repository, clean, in_parts
+from tidegate.storage.base import Repository, clean, fields_of, in_parts
 from tidegate.storage.tables import exposures
 
 COLUMNS = tuple(exposures.c[name] for name in Exposure.__struct_fields__)
@@ -26,18 +26,13 @@ class Exposures(Repository):
             set_={name: fresh[name] for name in ("endpoint", "variant", "time", "request_id")},
             where=fresh.time < exposures.c.time,
         )
-        values = [
-            {
-                "experiment": one.experiment,
-                "unit": clean(one.unit),
-                "endpoint": one.endpoint,
-                "variant": one.variant,
-                "time": one.time,
-                "request_id": clean(one.request_id),
-            }
-            for one in batch
-        ]
-        values.sort(key=lambda row: (row["experiment"], row["unit"]))  # all writers in one order: no deadlock
+        earliest: dict[tuple[str, str], dict[str, Any]] = {}
+        for one in batch:
+            row = fields_of(one) | {"unit": clean(one.unit), "request_id": clean(one.request_id)}
+            known = earliest.setdefault((one.experiment, row["unit"]), row)
+            if one.time < known["time"]:
+                earliest[one.experiment, row["unit"]] = row
+        values = [earliest[key] for key in sorted(earliest)]  # all writers in one order: no deadlock
         self._connection.execute(query, values)
 
     def counts(self, experiment: str) -> dict[str, int]:

@@ -26,8 +26,13 @@ class FeedbackRepository(Repository):
         """How many were new, or later than what was there. Raises InvalidInput for one that names nothing."""
         if not batch:
             return 0
-        values = [_values(place, one) for place, one in enumerate(batch)]
-        values.sort(key=lambda row: (row["key"], row["metric"]))  # all writers in one order: no deadlock
+        newest: dict[tuple[str, str], dict[str, Any]] = {}
+        for place, one in enumerate(batch):
+            row = _values(place, one)
+            known = newest.setdefault((row["key"], row["metric"]), row)
+            if row["time"] > known["time"]:
+                newest[row["key"], row["metric"]] = row
+        values = [newest[key] for key in sorted(newest)]  # all writers in one order: no deadlock
         query = self._insert(feedback)
         fresh = query.excluded
         kept = ("request_id", "unit", "endpoint", "value", "label", "time", "received")
@@ -36,7 +41,7 @@ class FeedbackRepository(Repository):
             set_={name: fresh[name] for name in kept},
             where=fresh.time > feedback.c.time,
         )
-        return self._connection.execute(query, values).rowcount
+        return self._changed(query, values)
 
     def labels(self, endpoint: str, metric: str, since: float, until: float) -> list[Labelled]:
         """Feedback on predictions *made* in [since, until), whenever it came, in the order of the predictions."""

@@ -29,8 +29,8 @@ class Idempotency(Repository):
 class Deliveries(Repository):
     def add(self, id: str, at: float) -> bool:  # noqa: A002
         """False when it was seen before."""
-        query = self._insert(deliveries).values(id=clean(id), received=at).on_conflict_do_nothing(index_elements=["id"])
-        return bool(self._connection.execute(query).rowcount == 1)
+        query = self._insert(deliveries).on_conflict_do_nothing(index_elements=["id"])
+        return self._changed(query, [{"id": clean(id), "received": at}]) == 1
 
     def expire(self, before: float) -> int:
         return self._connection.execute(delete(deliveries).where(deliveries.c.received < before)).rowcount

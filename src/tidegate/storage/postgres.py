@@ -28,19 +28,18 @@ class PatientConnection(psycopg.Connection[Any]):
 
     def _bounded(self, steps: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
         """``steps``, asked again for the time whenever the driver looks up from waiting (every tenth of a second)."""
-        deadline = time.monotonic() + self.patience
-        wanted = next(steps)
+        ready: Any = None
         while True:
-            ready = yield wanted
-            if not ready and time.monotonic() > deadline:
-                self.pgconn.finish()
-                raise psycopg.OperationalError("the server is silent")
             try:
                 wanted = steps.send(ready)
             except StopIteration as end:
                 return end.value
-            if ready:
+            if ready is None or ready:  # it has just begun, or heard something
                 deadline = time.monotonic() + self.patience
+            elif time.monotonic() > deadline:
+                self.pgconn.finish()
+                raise psycopg.OperationalError("the server is silent")
+            ready = yield wanted
 
 
 def make(url: URL, **pool: Any) -> Engine:
@@ -76,7 +75,7 @@ def make(url: URL, **pool: Any) -> Engine:
 def connect(engine: Engine, patience: float) -> PatientConnection:
     """A connection beside the pool, without transactions. Raises psycopg.OperationalError."""
     _, named = engine.dialect.create_connect_args(engine.url)
-    named |= {"connect_timeout": CONNECT_SECONDS, "application_name": "tidegate listener", **_options(engine.url)}
+    named.update(connect_timeout=CONNECT_SECONDS, application_name="tidegate listener", **_options(engine.url))
     connection = PatientConnection.connect(autocommit=True, **named)
     connection.patience = patience
     return connection

@@ -21,6 +21,9 @@ _decoder = msgspec.json.Decoder(RoutingSnapshot)
 
 class Snapshots(Repository):
     def latest(self) -> Published | None:
+        """In a unit that writes, no other publishes before this one ends: what is built on it is not lost."""
+        if self._writes:
+            self._in_line("decisions")
         return self._one(select(snapshots).order_by(snapshots.c.number.desc()).limit(1))
 
     def get(self, number: int) -> Published | None:

@@ -36,7 +36,6 @@ from tidegate.storage.sessions import Sessions
 from tidegate.storage.snapshots import Snapshots
 from tidegate.storage.windows import Windows
 
-
 LISTENER_PATIENCE = 5.0
 
 

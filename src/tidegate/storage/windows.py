@@ -30,12 +30,16 @@ class Windows(Repository):
         query = self._insert(windows).on_conflict_do_nothing(
             index_elements=["process", "sequence", "endpoint", "variant"]
         )
-        return self._connection.execute(query, [_values(window) for window in batch]).rowcount
+        return self._changed(query, [_values(window) for window in batch])
 
     def after(self, endpoint: str, id: int, limit: int = 10_000) -> list[Stored]:  # noqa: A002
         """Windows of an endpoint with a greater id, in the order of ids."""
         query = select(windows.c.id, windows.c.body).where(windows.c.endpoint == endpoint, windows.c.id > id)
         return self._stored(query.order_by(windows.c.id).limit(limit))
+
+    def newest(self) -> int:
+        """The highest id of all endpoints; 0 when there is none."""
+        return int(self._connection.execute(select(func.max(windows.c.id))).scalar() or 0)
 
     def by_ids(self, ids: Sequence[int]) -> list[Stored]:
         """In the order of ids; those that retention took are missing."""

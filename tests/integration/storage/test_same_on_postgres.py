@@ -1,0 +1,48 @@
+"""The tests of every repository, run again on PostgreSQL: the fixture ``store`` is another one here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.unit.storage import (
+    test_audit,
+    test_events,
+    test_experiments,
+    test_exposures,
+    test_feedback,
+    test_instances,
+    test_keys,
+    test_leases,
+    test_listener,
+    test_once,
+    test_releases,
+    test_retention,
+    test_sessions,
+    test_snapshots,
+    test_units,
+    test_windows,
+)
+
+pytestmark = pytest.mark.slow
+
+MODULES = (
+    test_audit, test_events, test_experiments, test_exposures, test_feedback, test_instances, test_keys, test_leases,
+    test_listener, test_once, test_releases, test_retention, test_sessions, test_snapshots, test_units, test_windows,
+)  # fmt: skip
+
+globals().update(
+    {
+        f"{name}__{module.__name__.rpartition('.test_')[2]}": test
+        for module in MODULES
+        for name, test in vars(module).items()
+        if name.startswith("test_")
+    }
+)
+
+
+def test_all_of_them_are_here() -> None:
+    only_sqlite = {"test_engines", "test_faults"}
+    there = {path.stem for path in Path(test_units.__file__).parent.glob("test_*.py")}
+    assert there == {module.__name__.rpartition(".")[2] for module in MODULES} | only_sqlite

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from tests.unit.storage.makers import START, an_event
+from tidegate.storage.store import Store
+
+
+def test_events_come_back_whole(store: Store) -> None:
+    event = an_event("r1", unit="ann", rows=3, forced=True, cached=True, inputs=b"\x00\xff", outputs=b"")
+    with store.begin() as unit:
+        unit.events.add([event])
+        unit.events.add([])
+    with store.read() as unit:
+        assert unit.events.between("iris", START, START + 1) == [event]
+        assert unit.events.count() == 1
+
+
+def test_the_newest_come_first(store: Store) -> None:
+    with store.begin() as unit:
+        unit.events.add([an_event(f"r{n}", time=START + n) for n in range(5)])
+        unit.events.add([an_event("other", endpoint="other")])
+    with store.read() as unit:
+        assert [one.request_id for one in unit.events.between("iris", START + 1, START + 4, limit=2)] == ["r3", "r2"]
+
+
+def test_events_by_the_requests_they_belong_to(store: Store) -> None:
+    with store.begin() as unit:
+        unit.events.add([an_event(f"r{n}") for n in range(1200)])
+        unit.events.add([an_event("r1", variant="candidate")])
+    with store.read() as unit:
+        found = unit.events.by_request_ids([*(f"r{n}" for n in range(1200)), "unknown"])
+    assert len(found) == 1200
+    assert found["r1"].variant == "baseline"
+
+
+def test_text_that_a_database_cannot_keep(store: Store) -> None:
+    """A unit from a request's body may hold any character; one that stays unwritten would hold up all that follow."""
+    with store.begin() as unit:
+        unit.events.add([an_event("r\0", unit="ann\0")])
+    with store.read() as unit:
+        [found] = unit.events.between("iris", START, START + 1)
+    assert (found.request_id, found.unit) == ("r�", "ann�")

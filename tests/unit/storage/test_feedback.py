@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from tests.unit.storage.makers import START, an_event, an_exposure, an_outcome
+from tidegate.errors import InvalidInput
+from tidegate.observations import Feedback
+from tidegate.storage.store import Store
+
+
+def add(store: Store, *batch: Feedback) -> int:
+    with store.begin() as unit:
+        return unit.feedback.add(batch)
+
+
+def test_the_first_value_counts_unless_a_later_one_comes(store: Store) -> None:
+    with store.begin() as unit:
+        unit.exposures.add([an_exposure("ann")])
+    assert add(store) == 0
+    assert add(store, an_outcome(START + 5, unit="ann", value=1.0)) == 1
+    assert add(store, an_outcome(START + 5, unit="ann", value=2.0)) == 0
+    assert add(store, an_outcome(START + 4, unit="ann", value=3.0)) == 0
+    with store.read() as unit:
+        assert unit.feedback.outcomes("colours", "bought") == [("baseline", "ann", 1.0)]
+    assert add(store, an_outcome(START + 6, unit="ann", value=4.0)) == 1
+    with store.read() as unit:
+        assert unit.feedback.outcomes("colours", "bought") == [("baseline", "ann", 4.0)]
+
+
+def test_the_key_is_the_request_or_the_unit(store: Store) -> None:
+    assert add(store, an_outcome(unit="a"), an_outcome(request_id="a"), an_outcome(unit="a", metric="left")) == 3
+    assert add(store, an_outcome(unit="b", request_id="a"), an_outcome(unit="a"), an_outcome(unit="a")) == 0
+    assert add(store, *(an_outcome(START + n, unit="c", value=n) for n in (2, 3, 1))) == 1
+
+
+def test_without_a_time_it_happened_when_it_came(store: Store) -> None:
+    with store.begin() as unit:
+        unit.exposures.add([an_exposure("ann")])
+    add(store, Feedback(metric="bought", unit="ann", value=1.0, received=START + 3))
+    assert add(store, an_outcome(START + 2, unit="ann")) == 0
+    assert add(store, an_outcome(START + 4, unit="ann")) == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        Feedback(metric="bought", value=1.0),
+        Feedback(metric="", unit="ann"),
+        an_outcome(unit="ann", value=math.nan),
+        an_outcome(math.inf, unit="ann"),
+    ],
+)
+def test_feedback_that_names_nothing_is_refused(store: Store, wrong: Feedback) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        add(store, an_outcome(unit="ann"), wrong)
+    assert caught.value.loc == (1,)
+    assert add(store, an_outcome(unit="ann")) == 1
+
+
+def test_labels_are_joined_with_the_predictions_of_a_time(store: Store) -> None:
+    with store.begin() as unit:
+        unit.events.add([an_event(f"r{n}", time=START + n) for n in range(4)])
+        unit.events.add([an_event("r1", time=START + 1, variant="candidate"), an_event("r1", endpoint="other")])
+    late = START + 90_000
+    add(store, *(an_outcome(late, metric="accuracy", request_id=f"r{n}", value=None, label="setosa") for n in range(4)))
+    add(store, an_outcome(late + 1, metric="accuracy", request_id="r0", endpoint="other", label="elsewhere"))
+    with store.read() as unit:
+        found = unit.feedback.labels("iris", "accuracy", START, START + 3)
+        assert unit.feedback.labels("iris", "bought", START, late) == []
+    assert [(one.event.request_id, one.event.variant) for one in found] == [
+        ("r1", "baseline"),
+        ("r1", "candidate"),
+        ("r2", "baseline"),
+    ]
+    assert {one.feedback.label for one in found} == {"setosa"}
+    assert found[0].feedback.time == late
+
+
+def test_outcomes_by_unit_by_request_and_by_prediction(store: Store) -> None:
+    with store.begin() as unit:
+        unit.exposures.add([an_exposure(name, variant) for name, variant in (("ann", "a"), ("bob", "b"), ("cyd", "b"))])
+        unit.exposures.add([an_exposure("ann", "z", experiment="other")])
+        unit.events.add([an_event("later", unit="cyd"), an_event("forced", unit="cyd", forced=True)])
+    add(
+        store,
+        an_outcome(unit="ann", value=1.0),
+        an_outcome(request_id="of-bob", value=2.0),
+        an_outcome(request_id="later", value=3.0),
+        an_outcome(request_id="forced", value=4.0),
+        an_outcome(request_id="unknown", value=5.0),
+        an_outcome(unit="stranger", value=6.0),
+        an_outcome(unit="bob", value=None, label="yes"),
+        an_outcome(unit="cyd", value=7.0, metric="left"),
+        an_outcome(unit="cyd", value=8.0, endpoint="elsewhere"),
+    )
+    with store.read() as unit:
+        assert unit.feedback.outcomes("colours", "bought") == [("a", "ann", 1.0), ("b", "bob", 2.0), ("b", "cyd", 3.0)]
+
+
+def test_one_outcome_found_on_two_ways_counts_once(store: Store) -> None:
+    with store.begin() as unit:
+        unit.exposures.add([an_exposure("ann")])
+        unit.events.add([an_event("of-ann", unit="ann")])
+    add(store, an_outcome(unit="ann", request_id="of-ann", value=1.0))
+    with store.read() as unit:
+        assert unit.feedback.outcomes("colours", "bought") == [("baseline", "ann", 1.0)]
+
+
+def test_what_happened_before_the_exposure_is_no_outcome(store: Store) -> None:
+    with store.begin() as unit:
+        unit.exposures.add([an_exposure("ann"), an_exposure("bob"), an_exposure("cyd")])
+    add(store, an_outcome(START - 60, unit="ann"), an_outcome(START - 0.5, unit="bob"), an_outcome(unit="cyd"))
+    with store.read() as unit:
+        assert [who for _, who, _ in unit.feedback.outcomes("colours", "bought")] == ["bob", "cyd"]
+        assert [who for _, who, _ in unit.feedback.outcomes("colours", "bought", before=True)] == ["ann", "bob"]
+
+
+def test_unknown_requests_are_counted(store: Store) -> None:
+    with store.begin() as unit:
+        unit.events.add([an_event("sampled")])
+        unit.exposures.add([an_exposure("ann")])
+    add(store, *(an_outcome(request_id=name) for name in ("sampled", "of-ann", "x", "y")), an_outcome(unit="z"))
+    with store.read() as unit:
+        assert unit.feedback.unknown() == 2

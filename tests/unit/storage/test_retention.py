@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from tests.unit.storage.makers import (
+    START,
+    a_beat,
+    a_change,
+    a_release,
+    a_snapshot,
+    a_window,
+    an_event,
+    an_experiment,
+    an_exposure,
+    an_outcome,
+)
+from tidegate.settings import Retention
+from tidegate.storage.records import EvidenceRow, IdempotencyRow, SessionRow
+from tidegate.storage.retention import DAY, purge
+from tidegate.storage.store import Store
+
+KEEP = Retention(windows="10d", events="10d", exposures="10d", feedback="10d", releases="20d")
+
+
+def test_windows_of_a_kept_release_stay_as_long_as_it_does(store: Store) -> None:
+    ended = a_release("r1", created=START, changed=START + 1000, open=False)
+    with store.begin() as unit:
+        unit.releases.add(ended, a_change("r1"))
+        unit.releases.add_evidence(EvidenceRow("r1", 0, START, "{}"))
+        starts = {1: START - 500, 2: START - 5, 3: START + 500, 4: START + 1005, 5: START + 1500}
+        unit.windows.add([a_window(number, start=start) for number, start in starts.items()])
+        unit.windows.add([a_window(3, start=START + 500, endpoint="other")])
+    first = purge(store, KEEP, START + 15 * DAY)
+    assert (first["windows"], first["releases"], first["release_events"]) == (3, 0, 0)
+    with store.read() as unit:
+        assert [one.window.sequence for one in unit.windows.after("iris", 0)] == [2, 3, 4]
+    second = purge(store, KEEP, START + 21 * DAY)
+    assert (second["windows"], second["releases"], second["release_events"]) == (3, 1, 1)
+    assert second["release_evidence"] == 1
+
+
+def test_an_open_release_and_its_windows_never_go(store: Store) -> None:
+    with store.begin() as unit:
+        unit.releases.add(a_release("r1"), a_change("r1"))
+        unit.windows.add([a_window(1), a_window(2, start=START + 50 * DAY)])
+    gone = purge(store, KEEP, START + 99 * DAY)
+    assert (gone["windows"], gone["releases"], gone["release_events"]) == (0, 0, 0)
+
+
+def test_events_and_feedback_go_by_age(store: Store) -> None:
+    with store.begin() as unit:
+        unit.events.add([an_event("r1"), an_event("r2", time=START + DAY)])
+        unit.feedback.add([an_outcome(START, unit="a"), an_outcome(START + DAY, unit="b")])
+    gone = purge(store, KEEP, START + 10.5 * DAY)
+    assert (gone["events"], gone["feedback"]) == (1, 1)
+    with store.read() as unit:
+        assert list(unit.events.by_request_ids(["r1", "r2"])) == ["r2"]
+
+
+def test_exposures_stay_while_their_experiment_runs(store: Store) -> None:
+    with store.begin() as unit:
+        unit.experiments.add(an_experiment("colours", state="stopped"))
+        unit.experiments.add(an_experiment("shapes"))
+        unit.exposures.add(
+            [an_exposure("a"), an_exposure("b", time=START + 9 * DAY), an_exposure("a", experiment="shapes")]
+        )
+    assert purge(store, KEEP, START + 11 * DAY)["exposures"] == 1
+    with store.read() as unit:
+        assert unit.exposures.counts("colours") == unit.exposures.counts("shapes") == {"baseline": 1}
+
+
+def test_the_audit_log_and_the_snapshots_stay(store: Store) -> None:
+    with store.begin() as unit:
+        unit.audit.append("ann", "a", "t", "{}", START)
+        unit.snapshots.publish(a_snapshot(), reason="r", author="ann", at=START)
+        unit.instances.beat(a_beat("a"))
+        unit.instances.acknowledge(2, "a", START)
+        unit.sessions.add(SessionRow("d", "k", START, START + 60, "c"))
+        unit.idempotency.put(IdempotencyRow("k", "ann", "", 200, "{}", START))
+        unit.deliveries.add("d", START)
+    gone = purge(store, KEEP, START + 999 * DAY)
+    assert {name for name, count in gone.items() if count} == {"instances", "sessions", "idempotency", "deliveries"}
+    with store.read() as unit:
+        assert unit.audit.last() is not None
+        assert unit.snapshots.latest() is not None
+        assert len(unit.instances.acknowledgements(2)) == 1
+
+
+def test_many_rows_go_in_batches(store: Store) -> None:
+    with store.begin() as unit:
+        unit.events.add([an_event(f"r{n}") for n in range(25)])
+    assert purge(store, KEEP, START + 99 * DAY, batch=10)["events"] == 25
+    assert purge(store, KEEP, START + 99 * DAY, batch=10)["events"] == 0
