@@ -1,4 +1,4 @@
-"""``tidegate model``: what a model takes and gives, and how well it compiles."""
+"""``tidegate model``: what a model takes and gives, how well it compiles, and which versions are registered."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import click
 import msgspec
 
+from tidegate.cli.registered import alias, list_, register
 from tidegate.errors import ModelError, UserError
 from tidegate.serving.runtimes.base import LoadedModel
 from tidegate.settings import Trust
@@ -17,8 +18,12 @@ from tidegate.types import ModelRef, Signature, TensorSpec
 
 @click.group()
 def app() -> None:
-    """Inspect and compile models."""
+    """Inspect, compile and register models."""
 
+
+app.add_command(register)
+app.add_command(list_)
+app.add_command(alias)
 
 _options_option = click.option(
     "--options", default="{}", help="The endpoint's options as a JSON object, such as a declared signature."
@@ -37,10 +42,10 @@ def inspect(model: str, as_json: bool, no_compile: bool, options: str) -> None:
     """
     from tidegate.serving.runtimes.load import load_model, release
 
-    given = _options(options)
+    given = parse_options(options)
     if no_compile:
         given["compile"] = False
-    loaded = load_model(_reference(model, given), _trust(model))
+    loaded = load_model(reference_to(model, given), trust_typed(model))
     try:
         if as_json:
             click.echo(json.dumps(described(loaded), indent=2, ensure_ascii=False))
@@ -60,10 +65,10 @@ def compile_(model: str, output: Path, reference: Path | None, tolerance: float,
     """Write the ONNX graph of a model, if it gives the same answers; exit code 2, and the reason, if not."""
     from tidegate.serving.runtimes.load import open_model
 
-    given = {**_options(options), "tolerance": tolerance}
+    given = {**parse_options(options), "tolerance": tolerance}
     if reference is not None:
         given["reference"] = str(reference.resolve())
-    opened, digest, _ = open_model(_reference(model, given), _trust(model))
+    opened, digest, _ = open_model(reference_to(model, given), trust_typed(model))
     if opened.runtime_name == "onnx":
         raise ModelError(f"{model}: an ONNX graph already")
     if not opened.graph:
@@ -75,7 +80,7 @@ def compile_(model: str, output: Path, reference: Path | None, tolerance: float,
     click.echo(f"{output}: {len(opened.graph):,} bytes from {digest[:19]}; {opened.note}")
 
 
-def _options(text: str) -> dict[str, Any]:
+def parse_options(text: str) -> dict[str, Any]:
     try:
         options = json.loads(text)
     except ValueError as error:
@@ -85,11 +90,11 @@ def _options(text: str) -> dict[str, Any]:
     return options
 
 
-def _reference(model: str, options: dict[str, Any]) -> ModelRef:
+def reference_to(model: str, options: dict[str, Any]) -> ModelRef:
     return ModelRef(uri=model, options=options)
 
 
-def _trust(model: str) -> Trust:
+def trust_typed(model: str) -> Trust:
     """What the operator types is trusted: it is the same act as running it."""
     return Trust(pickles=(model,), schemes=("file", "models", "runs"))
 
