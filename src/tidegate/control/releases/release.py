@@ -69,7 +69,7 @@ class Release(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     sides: Mapping[str, Side] = {}
     """baseline, candidate, and shadow while copies are answered."""
     tick: int = 0
-    """Newest row of evidence."""
+    """Newest row of evidence; -1 before the first."""
     revision: int = 0
     """Grows with each change; also the number of its newest event."""
     alias_pending: bool = False
@@ -77,3 +77,37 @@ class Release(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     warm_until: float = 0.0
     """After a promotion: until when the old version stays loaded."""
     requested_by: Literal["person", "alias", "webhook", "training"] = "person"
+    alias: str = ""
+    """Alias that a promotion moves; empty when the candidate is not from the registry."""
+    alias_version: str = ""
+    """Where it has to point once ``alias_pending`` is over."""
+    loaded: bool = False
+    """Every live instance has loaded the candidate."""
+    first: int = 0
+    """Snapshot that gave the candidate its first copies or share; what was counted before it is no evidence."""
+    began: float = 0.0
+    """When that one was published."""
+    ahead: int = 0
+    """Requests of the current step that came before it was in force on every instance."""
+    busy: float = 0.0
+    """Seconds of the current step in which the endpoint had traffic."""
+    looked: float = 0.0
+    """Time of the newest look at the evidence."""
+    accepted: tuple[str, ...] = ()
+    """Checks that a person set aside by resuming the release: ``split``."""
+    trail: tuple[str, ...] = ()
+    """States it went through, oldest first; at most 20."""
+
+    @property
+    def open(self) -> bool:
+        return self.state in OPEN
+
+    @property
+    def phase(self) -> State:
+        """The state, or the one that a paused or inconclusive release goes on with."""
+        return self.resumes if self.state in ("paused", "inconclusive") else self.state
+
+    @property
+    def in_force(self) -> bool:
+        """Whether every live instance has the newest publication of this release."""
+        return self.effect_seconds > 0
