@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import betainc, betaln
+
+Floats = NDArray[np.float64]
 
 PRIOR = (0.5, 0.5)
 """Beta parameters: Jeffreys, which favours rates near 0."""
@@ -19,13 +23,18 @@ def below(failures: int, requests: int, limit: float) -> float:
         return 0.0
     if limit >= 1:
         return math.inf
+    return float(log_e(failures, requests, limit))
+
+
+def log_e(failures: ArrayLike, requests: ArrayLike, limit: float) -> Floats:
+    """As ``below``, for many runs at once; 0 < limit < 1."""
+    x, n = np.asarray(failures, dtype=np.float64), np.asarray(requests, dtype=np.float64)
     a, b = PRIOR
-    inside = float(betainc(a + failures, b + requests - failures, limit))
-    if inside <= 0:  # too small for a float: the rate is far above the limit
-        return -math.inf
-    mixture = float(betaln(a + failures, b + requests - failures)) + math.log(inside)
+    with np.errstate(divide="ignore"):  # -inf where the rate is too far above the limit for a float
+        inside = np.log(betainc(a + x, b + n - x, limit))
     prior = float(betaln(a, b)) + math.log(float(betainc(a, b, limit)))
-    return mixture - prior - failures * math.log(limit) - (requests - failures) * math.log1p(-limit)
+    mixture = betaln(a + x, b + n - x) + inside - prior
+    return np.asarray(mixture - x * math.log(limit) - (n - x) * math.log1p(-limit))
 
 
 def upper(failures: int, requests: int, alpha: float) -> float:

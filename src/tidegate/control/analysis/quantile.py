@@ -131,11 +131,6 @@ class _Side(msgspec.Struct, frozen=True):
 
 
 def _log_e(p: float, high: _Side, low: _Side) -> float:
-    """log E against "the quantile of ``high`` is at most that of ``low``", least over all bins.
-
-    The evidence that the quantile of ``high`` lies above x counts only where fewer than p n of its observations are
-    below x, and the other way round for ``low``; elsewhere each stays at its least, so that the test is one-sided.
-    """
     if not high.total or not low.total:
         return 0.0
     # Left of the quantile of low its term is at its least and that of high grows to the left, and the same the other
@@ -145,9 +140,21 @@ def _log_e(p: float, high: _Side, low: _Side) -> float:
         int(np.searchsorted(high.below, p * high.total)),
     )
     between = slice(max(min(ends) - 1, 0), max(ends) + 1)
-    above = Prior.of(p, high.n_opt).log_m(np.minimum(high.below[between], p * high.total), high.total)
-    beneath = Prior.of(p, low.n_opt).log_m(np.maximum(low.below[between], p * low.total), low.total)
-    return float(np.min(above + beneath))
+    above = Prior.of(p, high.n_opt), high.below[between], high.total
+    return float(least(above, (Prior.of(p, low.n_opt), low.below[between], low.total)))
+
+
+def least(high: tuple[Prior, ArrayLike, float], low: tuple[Prior, ArrayLike, float]) -> Floats:
+    """log E against "the quantile of ``high`` is at most that of ``low``", least over the bins (…, bins).
+
+    The evidence that the quantile of ``high`` lies above x counts only where fewer than p n of its observations are
+    below x, and the other way round for ``low``; elsewhere each stays at its least, so that the test is one-sided.
+    """
+    (one, above, n_high), (other, beneath, n_low) = high, low
+    logs = one.log_m(np.minimum(above, one.p * n_high), n_high) + other.log_m(
+        np.maximum(beneath, other.p * n_low), n_low
+    )
+    return np.asarray(logs.min(axis=-1))
 
 
 def _quantile_interval(p: float, counts: NDArray[np.int64], alpha: float, n_opt: float) -> tuple[float, float]:

@@ -50,8 +50,13 @@ def log_e(counts: Counts, null: float, grid: Sequence[float]) -> float:
     shares, failures = _sufficient(counts)
     if not len(shares) or not grid:
         return 0.0
+    return float(log_e_of(shares, failures, null, grid))
+
+
+def log_e_of(shares: Floats, failures: Floats, null: float, grid: Sequence[float]) -> Floats:
+    """As ``log_e``, for failures (…, shares, 2) of many runs at once."""
     logs = _log_likelihood(shares, failures, np.array([null, *grid]))
-    return float(_log_mean_exp(logs[1:])) - float(logs[0])
+    return _log_mean_exp(logs[..., 1:]) - logs[..., 0]
 
 
 def ratio(counts: Counts) -> float | None:
@@ -102,13 +107,12 @@ def _sufficient(counts: Counts) -> tuple[Floats, Floats]:
 
 
 def _log_likelihood(shares: Floats, failures: Floats, points: Floats) -> Floats:
-    """Of all failures at each log ratio, shape (points,), up to a constant that cancels."""
-    odds = np.log(shares / (1 - shares))[None, :] + points[:, None]
+    """Of all failures at each log ratio, shape (…, points), up to a constant that cancels."""
+    odds = np.log(shares / (1 - shares))[:, None] + points[None, :]
     # log theta = odds - log(1 + e^odds), log(1 - theta) = -log(1 + e^odds)
-    terms = failures[:, 1] * odds - failures.sum(axis=1) * np.logaddexp(0.0, odds)
-    return np.asarray(terms.sum(axis=1))
+    return np.asarray(failures[..., 1] @ odds - failures.sum(axis=-1) @ np.logaddexp(0.0, odds))
 
 
-def _log_mean_exp(logs: Floats) -> float:
-    peak = float(logs.max())
-    return peak + math.log(float(np.exp(logs - peak).mean()))
+def _log_mean_exp(logs: Floats) -> Floats:
+    peak = logs.max(axis=-1, keepdims=True)
+    return np.asarray(peak[..., 0] + np.log(np.exp(logs - peak).mean(axis=-1)))
