@@ -16,14 +16,15 @@ from tidegate.testing import models
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     (tmp_path / "tidegate.yaml").write_text("registry: {uri: kept}\n")
     return tmp_path
 
 
 def model(folder: Path, *arguments: str) -> Result:
     named = ("--config", str(folder / "tidegate.yaml"))
-    return run("model", *arguments, *named, environment={"MLFLOW_TRACKING_URI": ""})
+    return run("model", *arguments, *named)
 
 
 @pytest.fixture
