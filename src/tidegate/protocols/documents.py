@@ -106,12 +106,45 @@ def _predict(parameters: Sequence[Document], summary: str) -> Document:
 PREDICT_DEFAULT = _predict([], "Predict with the default endpoint")
 PREDICT = _predict([ENDPOINT_PARAMETER], "Predict")
 
+_FEEDBACK_EXAMPLES: Document = {
+    "label": {
+        "summary": "the true class of one prediction",
+        "value": {"request_id": "6f1c…", "metric": "accuracy", "label": "setosa"},
+    },
+    "outcomes": {
+        "summary": "what units did later",
+        "value": [
+            {"unit": "user-7", "metric": "converted", "value": 1, "time": "2026-01-31T12:00:00Z"},
+            {"unit": "user-8", "metric": "revenue", "value": 19.9},
+        ],
+    },
+}
+
 FEEDBACK: Document = {
     "tags": ["feedback"],
     "summary": "Send labels and outcomes of earlier predictions",
-    "description": "Needs a store. A server without one answers 503 and keeps nothing.",
-    "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": ["object", "array"]}}}},
-    "responses": problems({401: "A valid key is needed.", 403: "Not allowed.", 503: "This server keeps no feedback."}),
+    "description": "One object, or a list of them. What is answered with 200 is durable; sending it again changes nothing: "
+    "request_id and metric, or unit and metric, are the key, and of several values the one with the latest time counts. "
+    "Rows are counted from 0 in errors.",
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": _ref("FeedbackRequest"), "examples": _FEEDBACK_EXAMPLES}},
+    },
+    "responses": {
+        "200": {"description": "How many are new, and how many were known.", "content": _json("FeedbackResponse")},
+        **problems(
+            {
+                400: "The body cannot be decoded.",
+                401: "A valid key is needed.",
+                403: "The key does not allow this.",
+                408: "The body did not arrive in time.",
+                413: "Too many bytes, or too many rows.",
+                415: "Media type not supported.",
+                422: "A field is missing, unknown or wrong; the places are listed.",
+                503: "This server has no store, or it is away: nothing was kept, send it again later.",
+            }
+        ),
+    },
 }
 
 _KEY_PROBLEMS = problems({401: "A valid key is needed.", 403: "The key does not allow this."})

@@ -55,6 +55,26 @@ _MODEL: Schema = {
     },
 }
 
+_NAME: Schema = {"type": ["string", "null"], "maxLength": 256}
+
+_FEEDBACK: Schema = {
+    "type": "object",
+    "required": ["metric"],
+    "additionalProperties": False,
+    "properties": {
+        "request_id": {**_NAME, "description": "Of the prediction: X-Request-Id of its answer."},
+        "unit": {**_NAME, "description": "Whose outcome it is, where it belongs to no single prediction."},
+        "metric": {"type": "string", "minLength": 1, "maxLength": 256, "description": "What was measured."},
+        "value": {"type": ["number", "boolean", "null"], "description": "Binary outcomes are 0 and 1."},
+        "label": {"type": ["string", "number", "boolean", "null"], "description": "The true class."},
+        "time": {
+            "type": ["number", "string", "null"],
+            "description": "When it happened: seconds since 1970, or ISO 8601. Now, if it is not said.",
+        },
+        "endpoint": {**_NAME, "description": "Endpoint that it is about."},
+    },
+}
+
 SHARED: Mapping[str, Schema] = {
     "PredictRequest": {
         "type": "object",
@@ -106,6 +126,12 @@ SHARED: Mapping[str, Schema] = {
                 },
             },
         },
+    },
+    "FeedbackRequest": {"oneOf": [_FEEDBACK, {"type": "array", "items": _FEEDBACK, "minItems": 1, "maxItems": 10_000}]},
+    "FeedbackResponse": {
+        "type": "object",
+        "required": ["accepted", "duplicates"],
+        "properties": {"accepted": {"type": "integer"}, "duplicates": {"type": "integer"}},
     },
     "Info": {
         "type": "object",

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
@@ -12,14 +13,17 @@ import pytest
 
 from tests.unit.protocols.http import send, send_json
 from tests.unit.protocols.test_native import IRIS, PAIR, TEXT, WIDE, classify, double, lengths
+from tidegate.metrics import Metrics
 from tidegate.protocols.base import Route
 from tidegate.protocols.errors import NATIVE
 from tidegate.protocols.mlflow import Mlflow
 from tidegate.protocols.native import Native
 from tidegate.protocols.openapi import MOST_ENDPOINTS, OpenApi
 from tidegate.protocols.v2 import OpenInference
-from tidegate.settings import Limits
+from tidegate.serving.events.recorder import Recorder
+from tidegate.settings import Limits, Store
 from tidegate.testing.predictor import FakePredictor
+from tidegate.testing.sink import MemorySink
 from tidegate.types import Signature, Tensors, TensorSpec
 
 MIXED = Signature(
@@ -33,8 +37,9 @@ def shout(inputs: Tensors) -> Tensors:
 
 
 @pytest.fixture
-def predictor() -> FakePredictor:
+def predictor(tmp_path: Path) -> FakePredictor:
     predictor = FakePredictor()
+    predictor.live.recorder = Recorder(Store(url="memory"), MemorySink(), Metrics(), tmp_path)
     predictor.live.add("iris", IRIS, classify, max_rows=100)
     predictor.live.add("wide", WIDE, double)
     predictor.live.add("text", TEXT, lengths)

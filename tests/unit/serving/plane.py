@@ -13,6 +13,7 @@ import numpy as np
 
 from tidegate.metrics import Metrics
 from tidegate.serving.call import Call
+from tidegate.serving.events.recorder import Recorder
 from tidegate.serving.live import Live
 from tidegate.serving.predict import Predictor, Tracer
 from tidegate.serving.runtimes.base import LoadedModel
@@ -22,6 +23,7 @@ from tidegate.telemetry import Metric
 from tidegate.testing.predictor import FunctionRuntime
 from tidegate.types import (
     EndpointPlan,
+    Exposing,
     ModelFacts,
     ModelRef,
     RoutingSnapshot,
@@ -99,11 +101,18 @@ def batching_of(values: Mapping[str, Any]) -> Any:
 class Plane:
     """One endpoint ``e`` whose baseline and candidates are functions. Shares are in percent."""
 
-    def __init__(self, models: Mapping[str, Model | LoadedModel], tracer: Tracer | None = None) -> None:
+    def __init__(
+        self,
+        models: Mapping[str, Model | LoadedModel],
+        tracer: Tracer | None = None,
+        recorder: Recorder | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
         self.models = dict(models)
         self.loads: list[str] = []
-        self.metrics = Metrics()
+        self.metrics = metrics or Metrics()
         self.live = Live(self._load, self.metrics)
+        self.live.recorder = recorder
         self.draws: list[float] = []
         self.predictor = Predictor(self.live, tracer, self._draw)
 
@@ -122,6 +131,7 @@ class Plane:
         shadows: tuple[str, ...] = (),
         timeouts: Mapping[str, float] | None = None,
         versions: Mapping[str, str] | None = None,
+        experiment: Exposing | None = None,
         **settings: Any,
     ) -> None:
         """``versions``: what each variant's model is called and found under; its own name if not given."""
@@ -145,7 +155,7 @@ class Plane:
             )
             for name in others
         }
-        snapshot = RoutingSnapshot(number, {"e": EndpointPlan("e", variants)}, "e")
+        snapshot = RoutingSnapshot(number, {"e": EndpointPlan("e", variants, experiment=experiment)}, "e")
         await self.live.apply(snapshot, {"e": EndpointSettings(model="baseline", variants=declared, **settings)})
 
     def call(self, *values: float, seconds: float = 10.0, **named: Any) -> Call:

@@ -16,7 +16,8 @@ MOST_SEEN = 100_000
 MOST_EXPERIMENTS = 64
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Exposure).decode
+exposure_of = msgspec.json.Decoder(Exposure).decode
+"""Raises msgspec.DecodeError."""
 
 
 class Exposures:
@@ -56,7 +57,3 @@ class Exposures:
                 del self._seen[next(iter(self._seen))]
             seen = self._seen[experiment] = (set(), set() if seen is None else seen[0])
         seen[0].add(unit)
-
-
-def exposures_of(records: list[bytes]) -> list[Exposure]:
-    return [_decode(record) for record in records]

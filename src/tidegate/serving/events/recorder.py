@@ -13,12 +13,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from tidegate.clock import Clock, SystemClock
 from tidegate.errors import NotReady, Overloaded, Refused, UserError
 from tidegate.metrics import Metrics
-from tidegate.observations import Feedback, VariantWindow
+from tidegate.observations import Exposure, Feedback, VariantWindow
 from tidegate.serving.events.base import Batch, Sink, process_name
-from tidegate.serving.events.exposures import Exposures, exposures_of
+from tidegate.serving.events.exposures import Exposures, exposure_of
 from tidegate.serving.events.recording import Recording
 from tidegate.serving.events.sampling import Sampler, Samples, event_of
 from tidegate.serving.events.spool import Spool, abandoned, open_spool
@@ -77,9 +79,11 @@ class Recorder:
         self._most_window_bytes = most // 4
         self._samples = Samples(most - most // 4, self._dropped["event", "buffer_full"])
         self._exposures = Exposures(self._dropped["exposure", "spool_full"], self._clock.wall)
-        self._recordings: list[Recording] = []
+        self.recordings: list[Recording] = []
+        """Of the endpoints in force, and of those that still answer for an earlier snapshot."""
         self._sequence = itertools.count(1).__next__
-        self._windows: deque[VariantWindow] = deque()
+        self.waiting: deque[VariantWindow] = deque()
+        """Windows that the store has not taken yet."""
         self._window_bytes = 0
         self._retry_at = 0.0
         self._failures = self._oddities = 0
@@ -87,6 +91,10 @@ class Recorder:
         self._asking = 0
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
+
+    @property
+    def spool(self) -> Spool | None:
+        return self._exposures.spool
 
     async def attach(self, snapshot: int, endpoints: Mapping[str, Endpoint]) -> None:
         """Gives each of the endpoints, which answer nothing yet, its recording."""
@@ -98,7 +106,7 @@ class Recorder:
             sampler = Sampler(rate, self._samples, self.process, self._draw, self._clock.wall)
             now = self._clock.wall(), self._clock.monotonic()
             endpoint.recording = Recording(endpoint, snapshot, sampler, self._exposures, *now)
-            self._recordings.append(endpoint.recording)
+            self.recordings.append(endpoint.recording)
 
     def _open_spool(self) -> None:
         try:
@@ -130,7 +138,7 @@ class Recorder:
             self._turn_once()
         self._retry_at = 0.0
         self._turn_once()
-        left = len(self._windows) + len(self._samples)
+        left = len(self.waiting) + len(self._samples)
         if left:
             logger.warning("the store is away: %d windows and events are lost", left)
 
@@ -161,29 +169,28 @@ class Recorder:
 
     def _collect(self) -> None:
         wall, monotonic = self._clock.wall(), self._clock.monotonic()
-        for recording in list(self._recordings):
+        for recording in list(self.recordings):
             ended = recording.ended  # before its last window is taken
             for window in recording.windows(self.process, self._sequence, wall, monotonic):
-                self._windows.append(window)
+                self.waiting.append(window)
                 self._window_bytes += _size(window)
             if ended:
-                self._recordings.remove(recording)
+                self.recordings.remove(recording)
         while self._window_bytes > self._most_window_bytes:
             self._forget_window()
             self._dropped["window", "buffer_full"].add()
 
     def _forget_window(self) -> None:
-        self._window_bytes -= _size(self._windows.popleft())
+        self._window_bytes -= _size(self.waiting.popleft())
 
     def _write_some(self) -> bool:
         """Writes the oldest of what waits; False when nothing does. Raises Refused while the store is away."""
         samples, spool = self._samples.first(MOST_EVENTS), self._exposures.spool
         records, position = ([], 0) if spool is None else spool.read(MOST_EXPOSURES)
-        windows = list(itertools.islice(self._windows, MOST_WINDOWS))
-        batch = Batch(windows, [event_of(sampled) for sampled in samples], exposures_of(records))
-        if not len(batch):
+        windows = list(itertools.islice(self.waiting, MOST_WINDOWS))
+        if not (samples or records or windows):
             return False
-        self._write(batch)
+        self._write(Batch(windows, [event_of(sampled) for sampled in samples], self._exposures_of(records)))
         for _ in windows:
             self._forget_window()
         self._samples.forget(len(samples))
@@ -191,7 +198,19 @@ class Recorder:
             spool.forget(position)
         return True
 
+    def _exposures_of(self, records: list[bytes]) -> list[Exposure]:
+        exposures = []
+        for record in records:
+            try:
+                exposures.append(exposure_of(record))
+            except msgspec.DecodeError:
+                self._dropped["exposure", "refused"].add()
+                logger.exception("an exposure on disk cannot be read, and is dropped")
+        return exposures
+
     def _write(self, batch: Batch) -> None:
+        if not len(batch):
+            return
         try:
             self._sink.write(batch)
         except Refused:
@@ -243,7 +262,7 @@ class Recorder:
         while spool.used:
             records, position = spool.read(MOST_EXPOSURES)
             if records:
-                self._write(Batch(exposures=exposures_of(records)))
+                self._write(Batch(exposures=self._exposures_of(records)))
                 logger.info("wrote %d exposures that a process had left", len(records))
             spool.forget(position)
 

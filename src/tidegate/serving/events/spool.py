@@ -43,6 +43,7 @@ class Spool:
             if length < _START + 4096:  # new, or its maker did not come far
                 length = _START + (max(size, 4096) & ~7)
                 _reserve(self._file, length)
+            length &= ~7
             self._memory = mmap.mmap(self._file, length)
         except BaseException:
             os.close(self._file)

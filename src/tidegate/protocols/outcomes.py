@@ -1,0 +1,124 @@
+"""Bodies of ``/feedback``: labels and outcomes of earlier predictions, one object or a list of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from tidegate.errors import InvalidInput, MalformedBody, TooLarge
+from tidegate.observations import Feedback, label_of
+from tidegate.protocols.bodies import read_json
+
+MOST_ROWS = 10_000
+"""In one call."""
+LONGEST = 256
+"""Characters of an id, a unit, a metric, an endpoint or a label."""
+_MOST_ERRORS = 20
+_FIELDS = ("request_id", "unit", "metric", "value", "label", "time", "endpoint")
+_LATEST = 1e11
+"""Seconds since the epoch; a larger number is meant in milliseconds."""
+
+
+class _Wrong(Exception):
+    def __init__(self, field: str, words: str) -> None:
+        super().__init__(words)
+        self.field = field
+
+
+def read_feedback(body: bytes, depth: int, now: float) -> list[Feedback]:
+    """``now``: when it came, in seconds since the epoch. Raises MalformedBody, TooLarge, and InvalidInput with all
+    places that are wrong, up to a bound."""
+    value = read_json(body, depth)
+    many = isinstance(value, list)
+    if not many and not isinstance(value, dict):
+        raise MalformedBody("the body must be one object, or a list of objects")
+    raw = value if many else [value]
+    if not raw:
+        raise InvalidInput("the list is empty: send at least one label or outcome")
+    if len(raw) > MOST_ROWS:
+        raise TooLarge(f"at most {MOST_ROWS} labels and outcomes in one call, got {len(raw)}")
+    rows: list[Feedback] = []
+    errors: list[dict[str, Any]] = []
+    for number, item in enumerate(raw):
+        try:
+            rows.append(_row(item, now))
+        except _Wrong as wrong:
+            errors.append({"loc": [*([number] if many else []), *filter(None, [wrong.field])], "msg": str(wrong)})
+            if len(errors) == _MOST_ERRORS:
+                break
+    if errors:
+        first = errors[0]
+        raise InvalidInput(_where(first["loc"]) + first["msg"], loc=first["loc"], errors=errors)
+    return rows
+
+
+def _where(loc: list[str | int]) -> str:
+    parts = [f"row {place}" if isinstance(place, int) else f'field "{place}"' for place in loc]
+    return ", ".join(parts) + ": " if parts else ""
+
+
+def _row(item: Any, now: float) -> Feedback:
+    if not isinstance(item, dict):
+        raise _Wrong("", "expected an object")
+    unknown = item.keys() - set(_FIELDS)
+    if unknown:
+        raise _Wrong(min(unknown)[:80], f"is not known; known are {', '.join(_FIELDS)}")
+    given: Mapping[str, Any] = {name: value for name, value in item.items() if value is not None}
+    texts = {name: _text(name, given[name]) for name in ("request_id", "unit", "metric", "endpoint") if name in given}
+    if not texts.get("metric"):
+        raise _Wrong("metric", "is needed: the name of what was measured, such as accuracy or converted")
+    if not (texts.get("request_id") or texts.get("unit")):
+        raise _Wrong("request_id", "is needed, or else unit: whose outcome this is")
+    if ("value" in given) == ("label" in given):
+        raise _Wrong("value", "send either value, a number, or label, the true class")
+    return Feedback(
+        **texts,
+        value=_number(given["value"]) if "value" in given else None,
+        label=_label(given["label"]) if "label" in given else None,
+        time=_time(given["time"]) if "time" in given else now,
+        received=now,
+    )
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise _Wrong(name, f"expected text, got {_show(value)}")
+    if len(value) > LONGEST:
+        raise _Wrong(name, f"at most {LONGEST} characters, got {len(value)}")
+    return value
+
+
+def _number(value: Any) -> float:
+    if not isinstance(value, int | float) or abs(value) > 1e300 or not math.isfinite(value):
+        raise _Wrong("value", f"expected a number, true or false, got {_show(value)}")
+    return float(value)
+
+
+def _label(value: Any) -> str:
+    if not isinstance(value, str | int | float):
+        raise _Wrong("label", f"expected text, a number, true or false, got {_show(value)}")
+    label = label_of(value)
+    if not 0 < len(label) <= LONGEST:
+        raise _Wrong("label", f"expected 1 to {LONGEST} characters, got {len(label)}")
+    return label
+
+
+def _time(value: Any) -> float:
+    if isinstance(value, str):
+        try:
+            return datetime.fromisoformat(value).timestamp()
+        except (ValueError, OverflowError, OSError):
+            raise _Wrong("time", f"expected seconds since 1970 or an ISO 8601 time, got {_show(value)}") from None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _LATEST:
+        raise _Wrong("time", f"expected seconds since 1970 or an ISO 8601 time, got {_show(value)}")
+    return float(value)
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, list):
+        return "a list"
+    return f"{value!r:.60}"
