@@ -30,6 +30,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "serve": Command("serve", "serve", "Serve models: a file, a folder, or all endpoints of tidegate.yaml."),
     "up": Command("up", "up", "Run both planes on this machine: predictions, releases, console."),
+    "control": Command("plane", "control", "Run the control plane alone: releases, control API, console."),
     "predict": Command("predict", "predict", "Send rows of a file or of stdin to a server, print the answers."),
     "reload": Command("serve", "reload", "Make a running server read its configuration again."),
     "model": Command("model", "app", "Inspect and compile models."),

@@ -31,7 +31,7 @@ FIRST = 1
 """Number of the first row; its ``previous`` is empty."""
 MASK = "********"
 MOST_FAULTS = 100
-_SECRET = re.compile(r"secret|passw|token|api_?key$|^key$|credential|csrf", re.IGNORECASE)
+_SECRET = re.compile(r"secret|passw|(^|_)token$|api_?key$|^key$|credential|csrf", re.IGNORECASE)
 _KEY = re.compile(r"tg_[a-z0-9]{8,32}_[A-Za-z0-9_-]{16,}")
 
 

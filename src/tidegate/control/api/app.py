@@ -20,6 +20,7 @@ from tidegate.control.api import (
     session,
     snapshots,
     stream,
+    webhooks,
 )
 from tidegate.control.api.edge import Edge
 from tidegate.control.api.services import Services
@@ -36,6 +37,7 @@ RESOURCES: tuple[APIRouter, ...] = (
     instances.router,
     keys.router,
     audit.router,
+    webhooks.router,
     session.router,
 )
 

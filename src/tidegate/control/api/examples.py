@@ -39,8 +39,35 @@ RELEASE: dict[str, Any] = {
 }
 START_RELEASE: dict[str, Any] = {"endpoint": "iris", "candidate": "models:/iris/4", "reason": "retrained on November"}
 ACT: dict[str, Any] = {"reason": "the on-call engineer wants to look first"}
-EVENT: dict[str, Any] = {"revision": 4, "time": 1795267228.0, "kind": "stepped", "body": {"share": 2500}}
-EVIDENCE: dict[str, Any] = {"tick": 31, "time": 1795267229.5, "body": {"verdicts": []}}
+LINE: dict[str, Any] = {
+    "revision": 4,
+    "time": 1795267228.0,
+    "kind": "stepped",
+    "text": "25 % of the traffic",
+    "who": "releases",
+    "state": "ramping",
+    "step": 1,
+    "share": 2500,
+    "snapshot": 12,
+}
+POINT: dict[str, Any] = {
+    "tick": 31,
+    "time": 1795267229.5,
+    "state": "ramping",
+    "step": 1,
+    "share": 2500,
+    "requests": 58,
+    "verdicts": [
+        {
+            "guardrail": "errors",
+            "test": "ratio of failure rates",
+            "outcome": "undecided",
+            "reason": "0 of 58 requests failed",
+            "evidence": -0.2,
+            "threshold": 4.6,
+        }
+    ],
+}
 SPLIT: dict[str, Any] = {
     "variant": "baseline",
     "version": "3",

@@ -19,17 +19,25 @@ router = APIRouter(prefix="/experiments", tags=["experiments"])
 PATH = "/api/v1/experiments"
 
 
+class StartExperiment(Spec, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What a person asks for, and why."""
+
+    reason: Annotated[str, Meta(max_length=1000)] = ""
+
+
 class StopExperiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reason: Annotated[str, Meta(max_length=1000)] = ""
 
 
 @router.post("", status_code=201, summary="Start an experiment")
-@documented("operate", Experiment, takes=Spec, status=201, takes_example=examples.SPEC, problems=(404,))
-def start(call: Operating, asked: Annotated[Spec, Depends(body_of(Spec))]) -> Response:
+@documented("operate", Experiment, takes=StartExperiment, status=201, takes_example=examples.SPEC, problems=(404,))
+def start(call: Operating, asked: Annotated[StartExperiment, Depends(body_of(StartExperiment))]) -> Response:
     call.caller.must_reach(asked.endpoint)
 
+    spec = Spec(**{name: getattr(asked, name) for name in Spec.__struct_fields__})
+
     def act() -> Answer:
-        made = call.services.experiments.start(asked, who=call.who, origin=call.origin)
+        made = call.services.experiments.start(spec, who=call.who, reason=asked.reason, origin=call.origin)
         return Answer(made, 201, f"{PATH}/{made.name}")
 
     return call.write(act)

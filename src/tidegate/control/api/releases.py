@@ -13,6 +13,8 @@ from tidegate.control.api import examples
 from tidegate.control.api.calls import Answer, Call, Cursor, Limit, Operating, body_of, give, page, unpack
 from tidegate.control.api.documents import documented
 from tidegate.control.api.services import Services
+from tidegate.control.releases.history import Line
+from tidegate.control.releases.look import Point
 from tidegate.control.releases.release import Release
 from tidegate.errors import InvalidInput, NotFound
 from tidegate.settings import ReleaseSettings
@@ -37,23 +39,6 @@ class Act(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Why a person steps in; kept in the audit log."""
 
     reason: Reason = ""
-
-
-class EventView(msgspec.Struct, frozen=True):
-    """``body`` is what happened, as the release machine recorded it."""
-
-    revision: int
-    time: float
-    kind: str
-    body: Any
-
-
-class EvidenceView(msgspec.Struct, frozen=True):
-    """One look: what was counted and what each test concluded."""
-
-    tick: int
-    time: float
-    body: Any
 
 
 _START = Depends(body_of(StartRelease))
@@ -127,35 +112,22 @@ def rollback(call: Operating, release_id: str, asked: Annotated[Act, _ACT]) -> R
 
 
 @router.get("/{release_id}/history", summary="What happened to a release, oldest first")
-@documented("operate", EventView, many=True, example=examples.EVENT, problems=(404,))
+@documented("operate", Line, many=True, example=examples.LINE, problems=(404,))
 def history(call: Operating, release_id: str, limit: Limit = 200, cursor: Cursor = None) -> Response:
     visible(call.services, call.caller, release_id)
     after = unpack(cursor, int)
-    with call.services.store.read() as unit:
-        rows = [row for row in unit.releases.events(release_id) if after is None or row.revision > after]
-    return page(
-        rows[: limit + 1],
-        limit,
-        lambda row: row.revision,
-        lambda row: EventView(row.revision, row.time, row.kind, msgspec.Raw(row.body.encode())),
-    )
+    lines = [line for line in call.services.releases.events(release_id) if after is None or line.revision > after]
+    return page(lines[: limit + 1], limit, lambda line: line.revision)
 
 
 @router.get("/{release_id}/evidence", summary="Every look at the evidence, oldest first")
-@documented("operate", EvidenceView, many=True, example=examples.EVIDENCE, problems=(404,))
+@documented("operate", Point, many=True, example=examples.POINT, problems=(404,))
 def evidence(call: Operating, release_id: str, limit: Limit = 200, cursor: Cursor = None) -> Response:
     visible(call.services, call.caller, release_id)
     after = unpack(cursor, int)
-    with call.services.store.read() as unit:
-        rows = unit.releases.evidence(
-            release_id, after=-1 if after is None else max(-1, min(after, 2**53)), limit=limit + 1
-        )
-    return page(
-        rows,
-        limit,
-        lambda row: row.tick,
-        lambda row: EvidenceView(row.tick, row.time, msgspec.Raw(row.body.encode())),
-    )
+    sound = -1 if after is None else max(-1, min(after, 2**53))
+    points = call.services.releases.evidence(release_id, after=sound, limit=limit + 1)
+    return page(points, limit, lambda point: point.tick)
 
 
 @router.get("/{release_id}/replay", summary="Every decision, computed again from the kept evidence")

@@ -20,8 +20,9 @@ from starlette.responses import StreamingResponse
 from tidegate.control.access.caller import Caller
 from tidegate.control.api.calls import Operating
 from tidegate.control.api.documents import documented
-from tidegate.control.api.releases import EventView, visible
+from tidegate.control.api.releases import visible
 from tidegate.control.api.services import Services
+from tidegate.control.releases.history import Line
 from tidegate.control.releases.release import OPEN, Release
 from tidegate.errors import Overloaded, Refused, TidegateError
 
@@ -56,7 +57,7 @@ class Streams:
 
 
 class Happening(msgspec.Struct, frozen=True):
-    event: EventView | None
+    event: Line | None
     release: Release
 
 
@@ -117,11 +118,9 @@ async def _follow(
         streams.leave(caller.key)
 
 
-def _look(services: Services, caller: Caller, release_id: str, after: int) -> tuple[Release, list[EventView]]:
+def _look(services: Services, caller: Caller, release_id: str, after: int) -> tuple[Release, list[Line]]:
     release = visible(services, caller, release_id)
-    with services.store.read() as unit:
-        rows = [row for row in unit.releases.events(release_id) if row.revision > after]
-    return release, [EventView(row.revision, row.time, row.kind, msgspec.Raw(row.body.encode())) for row in rows]
+    return release, [line for line in services.releases.events(release_id) if line.revision > after]
 
 
 def _lasts(services: Services, caller: Caller) -> bool:

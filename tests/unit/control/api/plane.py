@@ -21,6 +21,8 @@ from tidegate.control.api.services import Services
 from tidegate.control.experiments.service import ExperimentService
 from tidegate.control.figures import Figures
 from tidegate.control.registry.files import FilesRegistry
+from tidegate.control.releases.history import Line
+from tidegate.control.releases.look import Point
 from tidegate.control.releases.release import Release
 from tidegate.errors import Conflict
 from tidegate.keys import KeyFacts, KeyRole
@@ -98,6 +100,20 @@ class FakeReleases:
 
     def rollback(self, release_id: str, *, who: str, reason: str) -> Release:
         return self.change(release_id, "rolled_back", who=who, reason=reason)
+
+    def events(self, release_id: str) -> list[Line]:
+        with self._store.read() as unit:
+            return [
+                Line(revision=row.revision, time=row.time, kind=row.kind, text="", who="ada", state="ramping")
+                for row in unit.releases.events(release_id)
+            ]
+
+    def evidence(self, release_id: str, after: int = -1, limit: int = 1000) -> list[Point]:
+        with self._store.read() as unit:
+            return [
+                Point(tick=row.tick, time=row.time, state="ramping", step=0, share=100)
+                for row in unit.releases.evidence(release_id, after, limit)
+            ]
 
     def replay(self, release_id: str) -> dict[str, Any]:
         return {"release": release_id, "agrees": True}
