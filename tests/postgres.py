@@ -45,6 +45,7 @@ def command(folder: Path, port: int) -> tuple[list[str], Mapping[str, str]]:
         "port": port,
         "unix_socket_directories": home,
         "max_connections": 200,
+        "fsync": "off",  # what a killed process wrote is there all the same; only a machine that stops would lose it
     }
     options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
     return [*_as_server(), str(binaries() / "postgres"), "-D", str(home / "data"), *options], {"LC_ALL": "C"}

@@ -1,0 +1,69 @@
+"""``tidegate store`` on a SQLite file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from tests.unit.cli.command import run
+from tests.unit.storage.makers import START, an_event
+from tidegate.storage.schema import HEAD
+from tidegate.storage.store import open_store
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    url = f"sqlite:///{(tmp_path / 'store.db').as_posix()}"
+    (tmp_path / "tidegate.yaml").write_text(f"store: {{url: '{url}', retention: {{events: 1d}}}}\n")
+    return tmp_path
+
+
+def store(folder: Path, *arguments: str) -> Result:
+    return run("store", *arguments, "--config", str(folder / "tidegate.yaml"))
+
+
+def test_migrate_then_status(folder: Path) -> None:
+    for _ in range(2):
+        migrated = store(folder, "migrate")
+        assert (migrated.exit_code, migrated.output) == (0, f"the store is at version {HEAD}\n")
+    shown = store(folder, "status")
+    assert shown.exit_code == 0
+    assert shown.output.startswith(f"version {HEAD}\n")
+    assert "release_evidence" in shown.output
+
+
+@pytest.mark.parametrize("command", ["status", "purge"])
+def test_a_store_that_is_not_migrated(folder: Path, command: str) -> None:
+    result = store(folder, command)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: there is no store at")
+    assert result.stderr.endswith("run: tidegate store migrate\n")
+
+
+def test_purge_follows_the_configuration(folder: Path) -> None:
+    store(folder, "migrate")
+    opened = open_store(f"sqlite:///{folder / 'store.db'}")
+    with opened.begin() as unit:
+        unit.events.add([an_event("old", time=START), an_event("new", time=9e9)])
+    result = store(folder, "purge")
+    assert result.exit_code == 0
+    assert result.output.split() == ["events", "1", "1", "rows", "deleted"]
+    with opened.read() as unit:
+        assert unit.events.count() == 1
+    opened.close()
+
+
+def test_no_store_is_configured(tmp_path: Path) -> None:
+    (tmp_path / "tidegate.yaml").write_text("{}\n")
+    result = store(tmp_path, "status")
+    assert result.exit_code == 2
+    assert "set store.url" in result.stderr
+
+
+def test_a_store_that_is_away_is_one_line(folder: Path) -> None:
+    (folder / "broken.db").write_bytes(b"x" * 5000)
+    result = store(folder, "status", "--url", f"sqlite:///{folder / 'broken.db'}")
+    assert result.exit_code == 2
+    assert result.stderr == "error: the file of the store is no SQLite database: file is not a database\n"
