@@ -242,6 +242,12 @@ class Access(Section, frozen=True):
     operate_key: Annotated[str, _help("Key for load, unload and other changes; they are off when empty. A secret.")] = (
         ""
     )
+    keys_required: Annotated[
+        bool,
+        _help(
+            "Whether predicting needs a key, predict_key or one made with tidegate keys; with predict_key it always does."
+        ),
+    ] = False
     metrics_open: Annotated[bool, _help("Whether /metrics answers without a key.")] = True
 
 

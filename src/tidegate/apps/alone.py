@@ -21,6 +21,7 @@ from tidegate.errors import UserError
 logger = logging.getLogger("tidegate.serve")
 
 WATCH_SECONDS = 1.0
+REPORT_SECONDS = 5.0
 
 
 class Alone:
@@ -84,11 +85,14 @@ class Alone:
         except TimeoutError:
             logger.warning("the store has not answered within %g s; going on without it", FIRST_LOOK_SECONDS)
         self._bridge.begin()
+        self._stand()
 
     def _ready(self, grpc_port: int) -> None:
         self._state.write(self._owner.desired.snapshot)
         self._announce(self._port, grpc_port)
         self._report()
+        if self._follower is not None:
+            self._begin(self._keep_reporting)
         if self._owner.desired.loaded.settings.server.watch:
             self._begin(self._watch)
 
@@ -147,11 +151,11 @@ class Alone:
         self._report()
 
     def _stand(self) -> None:
-        self._process.live.standing = self._bridge.standing()
+        self._process.take(self._bridge.told())
 
     def _report(self) -> None:
         if self._follower is not None and self._bridge.since:
-            self._follower.report(self._bridge.in_force({}))
+            self._follower.report(self._bridge.in_force(self._process.keyring.take_used()))
 
     async def _operate(self, operation: str, endpoint: str) -> None:
         await self._bring(lambda: self._owner.operated(operation, endpoint))
@@ -167,6 +171,12 @@ class Alone:
             self._state.write(self._owner.desired.snapshot, type(error).__name__)
         else:
             self._state.write(self._owner.desired.snapshot)
+
+    async def _keep_reporting(self) -> None:
+        """Which keys are used; all else is told when it changes."""
+        while True:
+            await asyncio.sleep(REPORT_SECONDS)
+            self._report()
 
     async def _watch(self) -> None:
         while True:

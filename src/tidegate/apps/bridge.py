@@ -9,8 +9,7 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
-import msgspec
-
+from tidegate.apps.desired import Told
 from tidegate.apps.follower import InForce, Instance, Link, News
 from tidegate.apps.owner import Owner
 from tidegate.clock import Clock, SystemClock
@@ -26,13 +25,6 @@ FIRST_LOOK_SECONDS = 2.0
 
 Models = Mapping[str, Mapping[str, str]]
 """Endpoint -> variant -> version in force."""
-
-
-class Told(msgspec.Struct, frozen=True):
-    """What an owner tells its serving processes beside what they are to serve. ``keys``: None when they are not known."""
-
-    standing: Standing = Standing()
-    keys: tuple[KnownKey, ...] | None = None
 
 
 class Bridge:

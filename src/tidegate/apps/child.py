@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from tidegate import logs
-from tidegate.apps.bridge import Models, Told, models_of
-from tidegate.apps.desired import Desired
+from tidegate.apps.bridge import Models, models_of
+from tidegate.apps.desired import Desired, Told
 from tidegate.apps.process import ServingProcess, explain, leave, run_loop
 from tidegate.errors import ModelError, NotFound, TidegateError
 from tidegate.serving.live import Prepared
@@ -89,7 +89,7 @@ class Child:
             operate=self._operate,
             on_ready=lambda _port: self._tell("ready", self._desired.number, self._models()),
         )
-        self._process.live.standing = told.standing
+        self._process.take(told)
         self._process.live.waiting = first
         self._process.handle_signals()
         try:
@@ -162,8 +162,8 @@ class Child:
                 kind, *values = self._pipe.recv()
                 if kind == "all ready":
                     self._process.live.waiting = False
-                elif kind == "standing":
-                    self._process.live.standing = values[0]
+                elif kind == "told":
+                    self._process.take(_read_told(values[0]))
                 elif kind != "answer":
                     self._told.put_nowait((kind, values[0], values[1] if len(values) > 1 else ""))
                 elif self._answer is not None and not self._answer.done():
@@ -188,8 +188,13 @@ class Child:
         if os.getppid() != self._parent:  # killed: its ends of the pipes live on in the processes forked after this one
             self._end_alone()
             return
-        self._tell("beat")
+        self._tell("beat", self._process.keyring.take_used())
         self._loop.call_later(BEAT_SECONDS, self._beat)
+
+
+def _read_told(path: str) -> Told:
+    told: Told = pickle.loads(Path(path).read_bytes())  # noqa: S301 - from the supervisor's own private folder
+    return told
 
 
 def _read(path: str) -> Desired:

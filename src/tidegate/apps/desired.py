@@ -1,10 +1,12 @@
-"""What every serving process of an instance should have in force."""
+"""What every serving process of an instance should have in force, and what else it is told."""
 
 from __future__ import annotations
 
 import msgspec
 
 from tidegate.config import Loaded
+from tidegate.keys import KnownKey
+from tidegate.serving.live import Standing
 from tidegate.serving.snapshots.publication import Publication
 
 
@@ -25,3 +27,10 @@ class Desired(msgspec.Struct, frozen=True):
     def snapshot(self) -> int:
         """The number of the snapshot that this is, to the outside."""
         return self.number if self.published is None else self.published.number
+
+
+class Told(msgspec.Struct, frozen=True):
+    """What an owner tells its serving processes beside what they are to serve. ``keys``: None when they are not known."""
+
+    standing: Standing = Standing()
+    keys: tuple[KnownKey, ...] | None = None

@@ -20,12 +20,15 @@ import uvicorn
 
 from tidegate import __version__
 from tidegate.apps.connection import SILENT_SECONDS, Connection
-from tidegate.apps.desired import Desired
+from tidegate.apps.desired import Desired, Told
 from tidegate.clock import SystemClock
 from tidegate.errors import TidegateError
+from tidegate.keys import KnownKey
 from tidegate.metrics import Metrics
 from tidegate.protocols.health import Health
 from tidegate.protocols.http import App
+from tidegate.protocols.keyring import Keyring
+from tidegate.protocols.meters import Meters
 from tidegate.protocols.mlflow import Mlflow
 from tidegate.protocols.native import Native
 from tidegate.protocols.openapi import OpenApi
@@ -138,7 +141,9 @@ class ServingProcess:
         self.live = Live(self._load_model, self.metrics, operate)
         self.live.recorder = _recorder(desired.loaded, self.metrics)
         self.predictor = Predictor(self.live, _tracer(settings))
-        self.app = _app(self.predictor, self.metrics, settings)
+        self.keyring = Keyring(Meters(metrics_folder, index, settings.server.workers))
+        self._keys: tuple[KnownKey, ...] | None = None
+        self.app = _app(self.predictor, self.metrics, settings, self.keyring)
         self._uvicorn = _Uvicorn(_uvicorn_config(self.app, settings))
         self._grpc: GrpcServer | None = None
 
@@ -196,6 +201,13 @@ class ServingProcess:
         self.live.origin = "configuration" if published is None else published.origin
         self.live.since = SystemClock.wall()
 
+    def take(self, told: Told) -> None:
+        """What the owner says beside what is to be served."""
+        self.live.standing = told.standing
+        if told.keys is not None and told.keys != self._keys:
+            self._keys = told.keys
+            self.keyring.update(told.keys)
+
     def stop(self) -> None:
         """First call: drain and end, or end at once while nothing is served yet: a load cannot be interrupted.
         Second call: end at once."""
@@ -238,6 +250,7 @@ class ServingProcess:
             share_port=server.workers > 1,
             correlation_header=server.correlation_header,
             log_requests=self.settings.logs.requests,
+            keyring=self.keyring,
         )
         self.grpc_port = await self._grpc.start(server.host, self._grpc_port or server.grpc_port)
 
@@ -282,7 +295,7 @@ def _snapshot_of(desired: Desired, trust: Trust, pinned: Mapping[str, EndpointPl
     return overlay(desired.snapshot, {**known, **configured.endpoints, **plans}, configured.default_endpoint, settings)
 
 
-def _app(predictor: Predictor, metrics: Metrics, settings: Settings) -> App:
+def _app(predictor: Predictor, metrics: Metrics, settings: Settings, keyring: Keyring) -> App:
     live = predictor.live
     routes = [
         *Health(live, metrics).routes(),
@@ -298,6 +311,7 @@ def _app(predictor: Predictor, metrics: Metrics, settings: Settings) -> App:
         access=settings.access,
         server=settings.server,
         log_requests=settings.logs.requests,
+        keyring=keyring,
     )
 
 

@@ -23,6 +23,12 @@ def serve(loaded: Loaded, read: Callable[[], Loaded]) -> None:
     settings = loaded.settings
     if not settings.endpoints:
         raise ConfigError("nothing to serve: name a model, or endpoints in tidegate.yaml")
+    access = settings.access
+    if access.keys_required and not (access.predict_key or access.operate_key or settings.store.url):
+        raise ConfigError(
+            "access.keys_required, and there is no key that anybody could have: set access.predict_key, store.url for keys "
+            "made with tidegate, or access.keys_required: false to let everybody predict"
+        )
     logs.configure(settings.logs)
     listening = bind(settings.server.host, settings.server.port)
     owner = Owner(loaded, read)

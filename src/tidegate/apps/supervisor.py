@@ -25,9 +25,9 @@ from typing import Any
 
 import msgspec
 
-from tidegate.apps.bridge import Bridge, Models, Told
+from tidegate.apps.bridge import Bridge, Models
 from tidegate.apps.child import work
-from tidegate.apps.desired import Desired
+from tidegate.apps.desired import Desired, Told
 from tidegate.apps.following import Following
 from tidegate.apps.owner import Owner, StateFile
 from tidegate.apps.workers import Change, Worker, hang_seconds, process_context
@@ -157,7 +157,7 @@ class Supervisor:
             self._advance()
         elif kind == "ask":
             self._operate(worker, *values)
-        elif kind == "used":
+        elif kind == "beat" and values[0]:
             self._report(used=values[0])
 
     def _answered(self, worker: Worker, number: int, error: str = "") -> None:
@@ -227,9 +227,15 @@ class Supervisor:
 
     def _tell(self, before: Told) -> None:
         told = self._bridge.told()
-        if told.standing != before.standing:
-            for worker in self._workers:
-                worker.send("standing", told.standing)
+        if told == before:
+            return
+        try:
+            path = self._private("told", told)
+        except ConfigError as error:
+            logger.error("serving processes do not hear how it stands with the store: %s", error)  # noqa: TRY400
+            return
+        for worker in self._workers:
+            worker.send("told", str(path))
 
     def _report(self, used: Mapping[str, float] | None = None) -> None:
         if self._started:
@@ -334,14 +340,20 @@ class Supervisor:
         path = self._files.get(desired.number)
         if path is not None:
             return path
-        path = Path(self._folder.name) / f"desired-{desired.number}"
+        path = self._files[desired.number] = self._private(f"desired-{desired.number}", desired)
+        return path
+
+    def _private(self, name: str, value: object) -> Path:
+        """Written beside and renamed: a process may be reading what was there. Raises ConfigError."""
+        path = Path(self._folder.name) / name
+        fresh = path.with_suffix(".new")
         try:
-            path.touch(mode=0o600)
-            path.write_bytes(pickle.dumps(desired))
+            fresh.touch(mode=0o600)
+            fresh.write_bytes(pickle.dumps(value))
+            fresh.replace(path)
         except OSError as error:
-            path.unlink(missing_ok=True)
+            fresh.unlink(missing_ok=True)
             raise ConfigError(f"cannot write {path}: {error.strerror}") from None
-        self._files[desired.number] = path
         return path
 
     def _forget_files(self) -> None:

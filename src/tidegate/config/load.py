@@ -22,8 +22,8 @@ SHOWN_PROBLEMS = 20
 PROFILES: Mapping[str, Mapping[str, Any]] = {
     "local": {"logs": {"format": "text"}, "server": {"watch": True}},
     "development": {"logs": {"format": "text", "requests": "all"}, "server": {"watch": True}},
-    "staging": {"logs": {"format": "json"}, "server": {"drain_seconds": 5.0}},
-    "production": {"logs": {"format": "json"}, "server": {"drain_seconds": 5.0}},
+    "staging": {"logs": {"format": "json"}, "server": {"drain_seconds": 5.0}, "access": {"keys_required": True}},
+    "production": {"logs": {"format": "json"}, "server": {"drain_seconds": 5.0}, "access": {"keys_required": True}},
 }
 """Defaults that differ between profiles."""
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
+
+if TYPE_CHECKING:
+    from tidegate.protocols.keyring import Caller
 
 Role = Literal["none", "predict", "operate", "metrics"]
 
@@ -13,7 +16,7 @@ Role = Literal["none", "predict", "operate", "metrics"]
 class Request:
     """One HTTP request, its body complete. ``headers`` keys are lower-case; the last of a repeated name wins."""
 
-    __slots__ = ("args", "body", "gone", "headers", "method", "path", "query", "received", "request_id")
+    __slots__ = ("args", "body", "caller", "gone", "headers", "method", "path", "query", "received", "request_id")
 
     def __init__(
         self,
@@ -39,6 +42,8 @@ class Request:
         """``time.perf_counter()`` when the request's head was read."""
         self.gone = gone
         """Tells whether the client has closed the connection."""
+        self.caller: Caller | None = None
+        """Whose key it came with, if it is one that has limits."""
 
 
 class Response:

@@ -22,7 +22,9 @@ def make_call(
     version: str = "",
     units: tuple[str, ...] = (),
 ) -> Call:
-    """Raises InvalidInput for a header that cannot be meant."""
+    """Raises InvalidInput for a header that cannot be meant, NotAllowed or TooLarge for what the caller's key forbids."""
+    if request.caller is not None:
+        request.caller.check(endpoint.name, rows)
     headers = request.headers
     call = Call(
         endpoint,

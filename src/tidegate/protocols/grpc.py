@@ -22,6 +22,7 @@ from tidegate.protocols.access import Keys
 from tidegate.protocols.base import Request, Role
 from tidegate.protocols.calls import make_call
 from tidegate.protocols.grpc_body import read_request, write_response
+from tidegate.protocols.keyring import Keyring
 from tidegate.protocols.v2 import (
     EXTENSIONS,
     apply_parameters,
@@ -85,10 +86,11 @@ class GrpcServer:
         max_calls: int = 10_000,
         correlation_header: str = "X-Request-Id",
         log_requests: str = "errors",
+        keyring: Keyring | None = None,
     ) -> None:
         self._predictor = predictor
         self._live = predictor.live
-        self._keys = Keys(access)
+        self._keys = Keys(access, keyring)
         self._limits = limits
         self._share_port = share_port
         self._max_calls = max_calls
@@ -169,10 +171,13 @@ class GrpcServer:
         async def handle(body: bytes, context: Any) -> Any:
             request = self._request(message_name.removesuffix("Request"), body, context)
             try:
-                self._keys.check(role, request.headers)
+                request.caller = self._keys.admit(role, request.headers, {})
                 return await method(_parsed(message_class, body), request, context)
             except Exception as error:  # noqa: BLE001 - whatever happens, the client gets an answer
                 return await self._abort(context, error, request)
+            finally:
+                if request.caller is not None:
+                    request.caller.leave()
 
         return self._grpc.unary_unary_rpc_method_handler(handle, response_serializer=_serialized)
 

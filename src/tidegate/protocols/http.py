@@ -30,6 +30,7 @@ from tidegate.metrics import Metrics
 from tidegate.protocols.access import Keys
 from tidegate.protocols.base import Request, Response, Route
 from tidegate.protocols.errors import mlflow_error, native_error, v2_error
+from tidegate.protocols.keyring import Keyring
 from tidegate.protocols.wire import Wire, cycle_of
 from tidegate.serving.live import Live
 from tidegate.settings import Access, Limits, Server
@@ -62,12 +63,13 @@ class App:
         access: Access,
         server: Server,
         log_requests: str = "errors",
+        keyring: Keyring | None = None,
     ) -> None:
         self.in_flight = 0
         self._live = live
         self._metrics = metrics
         self._limits = limits
-        self._keys = Keys(access)
+        self._keys = Keys(access, keyring)
         self._wire = Wire()
         self._most = server.max_connections
         self._id_header = server.correlation_header.lower().encode("latin-1")
@@ -98,7 +100,7 @@ class App:
         route: Route | None = None
         try:
             route, request.args = self._table.find(request.method, request.path)
-            self._keys.check(route.role, headers)
+            request.caller = self._keys.admit(route.role, headers, request.args)
             if self.in_flight > self._most and route.role in ("predict", "operate"):
                 raise self._overloaded(request)
             if request.method == "POST":
@@ -110,6 +112,8 @@ class App:
             response = self._failed(error, route, request)
         finally:
             self.in_flight -= 1
+            if request.caller is not None:
+                request.caller.leave()
         if self._log_requests == "all":
             logger.info(
                 "%s %s", request.method, request.path,

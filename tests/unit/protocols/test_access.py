@@ -11,23 +11,23 @@ LOCKED = Keys(Access(predict_key="p", operate_key="o", metrics_open=False))
 
 
 def test_without_keys_predicting_is_open_and_changes_are_off() -> None:
-    OPEN.check("none", {})
-    OPEN.check("predict", {})
-    OPEN.check("metrics", {})
+    OPEN.admit("none", {}, {})
+    OPEN.admit("predict", {}, {})
+    OPEN.admit("metrics", {}, {})
     with pytest.raises(NotAllowed, match=r"set access.operate_key"):
-        OPEN.check("operate", {b"x-api-key": b""})
+        OPEN.admit("operate", {b"x-api-key": b""}, {})
 
 
 @pytest.mark.parametrize("role", ["predict", "operate", "metrics"])
 def test_a_key_is_needed_and_must_be_right(role: str) -> None:
     for headers in ({}, {b"authorization": b"Basic o"}, {b"x-api-key": b""}, {b"x-api-key": b"op"}):
         with pytest.raises(NotAuthenticated):
-            LOCKED.check(role, headers)  # type: ignore[arg-type]
-    LOCKED.check(role, {b"authorization": b"bearer  o"})  # type: ignore[arg-type]
-    LOCKED.check(role, {b"x-api-key": b"o"})  # type: ignore[arg-type]
+            LOCKED.admit(role, headers, {})  # type: ignore[arg-type]
+    LOCKED.admit(role, {b"authorization": b"bearer  o"}, {})  # type: ignore[arg-type]
+    LOCKED.admit(role, {b"x-api-key": b"o"}, {})  # type: ignore[arg-type]
 
 
 def test_a_predict_key_may_not_operate() -> None:
-    LOCKED.check("predict", {b"x-api-key": b"p"})
+    LOCKED.admit("predict", {b"x-api-key": b"p"}, {})
     with pytest.raises(NotAllowed, match="may predict"):
-        LOCKED.check("operate", {b"x-api-key": b"p"})
+        LOCKED.admit("operate", {b"x-api-key": b"p"}, {})

@@ -24,7 +24,7 @@ class Source(Protocol):
         """The newest snapshot; None while nothing was published."""
 
     def keys(self) -> tuple[KnownKey, ...]:
-        """Those that are not revoked, in order."""
+        """All of them, in the order of their ids; a revoked one has expired when it was revoked."""
 
     def wait(self, seconds: float) -> bool:
         """Until something may have been published, or the time has passed."""
@@ -82,11 +82,10 @@ class StoreSource:
 
 def _known(rows: Any) -> Iterator[KnownKey]:
     for row in sorted(rows, key=lambda row: row.id):
-        if row.revoked is not None:
-            continue
         try:
             facts = decode_facts(row.body)
         except ValueError as error:
             logger.warning("key %s is left out: what it allows cannot be read: %s", row.id, error)
             continue
-        yield KnownKey(id=row.id, salt=row.salt, digest=row.digest, facts=facts, expires=row.expires)
+        ends = [at for at in (row.expires, row.revoked) if at is not None]  # a rotated key is revoked some time ahead
+        yield KnownKey(id=row.id, salt=row.salt, digest=row.digest, facts=facts, expires=min(ends, default=None))
