@@ -151,8 +151,9 @@ def _show(there: list[ModelVersion]) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for title in ("model", "version", "aliases", "registered", "takes", "digest", "notes"):
-        table.add_column(title, overflow="fold")
+    for title in ("model", "version", "aliases", "registered", "takes", "digest"):
+        table.add_column(title, no_wrap=title != "model", overflow="fold")
+    table.add_column("notes", overflow="fold")
     for version in there:
         created = datetime.datetime.fromtimestamp(version.created).astimezone()
         pointing = [*version.aliases, *([f"stage {version.stage}"] if version.stage else [])]
@@ -160,7 +161,7 @@ def _show(there: list[ModelVersion]) -> None:
             version.name,
             version.version,
             ", ".join(pointing),
-            created.isoformat(sep=" ", timespec="minutes"),
+            f"{created:%Y-%m-%d %H:%M}",
             _takes(version.signature),
             version.digest.removeprefix("sha256:")[:8],
             ", ".join(f"{key}={value}" for key, value in version.metadata.items()),
@@ -172,6 +173,7 @@ def _takes(signature: Signature | None) -> Any:
     if signature is None:
         return ""
     if signature.is_matrix:
-        return f"{signature.inputs[0].shape[1]} columns"
+        columns = signature.inputs[0].shape[1]
+        return "any columns" if columns < 0 else f"{columns} column{'' if columns == 1 else 's'}"
     shown = ", ".join(spec.name for spec in signature.inputs[:4])
     return shown + (", …" if len(signature.inputs) > 4 else "")
