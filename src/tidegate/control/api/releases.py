@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Depends, Query, Response
@@ -16,6 +16,7 @@ from tidegate.control.api.services import Services
 from tidegate.control.releases.history import Line
 from tidegate.control.releases.look import Point
 from tidegate.control.releases.release import Release
+from tidegate.control.releases.replay import Replayed
 from tidegate.errors import InvalidInput, NotFound
 from tidegate.settings import ReleaseSettings
 from tidegate.storage.records import ReleaseRow
@@ -131,7 +132,7 @@ def evidence(call: Operating, release_id: str, limit: Limit = 200, cursor: Curso
 
 
 @router.get("/{release_id}/replay", summary="Every decision, computed again from the kept evidence")
-@documented("operate", dict[str, Any], problems=(404,))
+@documented("operate", Replayed, problems=(404,))
 def replay(call: Operating, release_id: str) -> Response:
     visible(call.services, call.caller, release_id)
     return give(call.services.releases.replay(release_id))
