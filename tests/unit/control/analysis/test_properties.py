@@ -17,7 +17,7 @@ from tidegate.control.analysis.means import Difference, Moments, Pairs, differen
 from tidegate.control.analysis.quantile import Comparison, Prior
 from tidegate.metrics import BINS, bin_of, edge
 
-few = settings(max_examples=60, deadline=None)
+few = settings(max_examples=40, deadline=None)
 shares = some.sampled_from([0.01, 0.05, 0.25, 0.5, 1.0])
 windows = some.lists(some.tuples(shares, some.integers(0, 20), some.integers(0, 20)), max_size=30)
 counts = some.dictionaries(some.integers(0, BINS - 1), some.integers(1, 50), min_size=1, max_size=20)
@@ -67,6 +67,13 @@ def test_another_failure_of_the_candidate_speaks_against_it(found: list[tuple[fl
     assert ramp.worse(more) > ramp.worse(total)
     assert ramp.good_enough(more, 1.5) < ramp.good_enough(total, 1.5)
     assert ramp.interval(more, 0.05)[1] >= ramp.interval(total, 0.05)[1]
+
+
+def test_what_lies_above_the_tolerance_is_no_reason_to_promote() -> None:
+    """A candidate that fails 1.25 times as often, at a tolerance of 1.1 and of 1.5."""
+    plenty = {0.5: (40_000, 50_000)}
+    assert ramp.good_enough(plenty, 1.1) < 0
+    assert ramp.good_enough(plenty, 1.5) > math.log(100)
 
 
 @few

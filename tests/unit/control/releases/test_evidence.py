@@ -219,6 +219,18 @@ def test_latency_passes_when_every_quantile_is_shown_not_slower() -> None:
     assert verdict.reason.endswith("every quantile is shown to be at most 10 % or 1 ms slower")
 
 
+def test_a_median_that_is_not_slower_does_not_vouch_for_the_tail() -> None:
+    some = [
+        window("baseline", 5, 8000, latency=times(0.05, 8000)),
+        window("candidate", 5, 8000, latency=times(0.05, 8000, 1)),
+    ]
+    verdict = judged(after(*some), "latency")
+    assert verdict.outcome == "undecided"
+    assert verdict.reason.startswith("p99 of the candidate is ")
+    plan = ReleaseSettings(steps=PLAN.steps, guardrails=(Guardrail(latency=LatencyGuardrail(quantiles=(0.5,))),))
+    assert judged(after(*some), "latency", plan).outcome == "pass"
+
+
 def test_a_difference_that_nobody_notices_is_allowed() -> None:
     """Half a millisecond, though it is half again as slow."""
     fast = [
