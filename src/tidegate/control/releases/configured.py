@@ -40,7 +40,7 @@ def bootstrap(store: Store, registry: Registry, settings: Settings, clock: Clock
         current = newest.snapshot if newest is not None else RoutingSnapshot(0, {})
         plans, reasons = dict(current.endpoints), []
         for name, plan in wanted.items():
-            said = _said(settings.endpoints[name], plan)
+            said = audit.without_secrets(_said(settings.endpoints[name], plan))  # as the log keeps it
             before = _said_before(unit, name)
             if name in plans and before == said:
                 continue
