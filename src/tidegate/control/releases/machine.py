@@ -39,7 +39,7 @@ from tidegate.errors import UserError
 STATES: tuple[State, ...] = get_args(State)
 Handler = Callable[[Release, Any], "Transition"]
 TRAIL = 20
-LONGEST_LOOK = 60.0
+LONGEST_LOOK = 10.0
 """Seconds that one look may add to a step, so that a jump of the clock or a long absence does not end it."""
 
 
@@ -277,6 +277,7 @@ def _enter(release: Release, state: State, step: int, text: str, now: float) -> 
     after = replace(
         release, state=state, resumes=state, step=step, share=share, since=0.0, busy=0.0, ahead=0, looked=now
     )
+    after = replace(after, waiting=f"{gates.named(after)}: published, and not in force everywhere yet")
     return _publishing(after, "split", text, Record("stepped", f"{gates.named(after)}: {text}"))
 
 

@@ -19,7 +19,7 @@ State = Literal[
     "rolled_back",  # the old version has everything again
     "paused",  # a person, a broken split or a missing instance stopped it; the share stays
     "inconclusive",  # the last step ended without a verdict; the share stays until a person decides
-    "failed",  # it could not begin: not loadable, or the registry refused
+    "failed",  # it could not begin or go on: not loadable, or its baseline was taken away
 ]
 
 OPEN: tuple[State, ...] = ("pending", "shadow", "ramping", "baking", "paused", "inconclusive")

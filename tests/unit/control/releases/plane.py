@@ -17,8 +17,8 @@ from tidegate.errors import ModelError, NotFound
 from tidegate.metrics import bin_of
 from tidegate.observations import Beat, VariantWindow
 from tidegate.settings import (
-    ErrorsGuardrail,
     EndpointSettings,
+    ErrorsGuardrail,
     Guardrail,
     ReleaseSettings,
     Settings,
@@ -123,7 +123,7 @@ class Instance:
                     started=0.0,
                     time=now,
                     snapshot=self.snapshot,
-                )  # fmt: skip
+                )
             )
 
     def count(self, rates: Mapping[str, float], requests: int, seconds: float = 1.0) -> None:
@@ -173,7 +173,7 @@ class Instance:
                     outcomes={kind: n for kind, n in outcomes.items() if n},
                     latency={bin_of(0.01): count},
                     outputs={"yes": good},
-                )  # fmt: skip
+                )
             )
         return found
 

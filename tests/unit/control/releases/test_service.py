@@ -10,7 +10,7 @@ def test_a_good_candidate_is_promoted(plane: Plane) -> None:
     assert release.state == "pending"
     assert [variant.share for variant in plane.plan().variants] == [0, 0]
 
-    seen = [release.state]
+    seen: list[str] = [release.state]
     for _ in range(60):
         plane.seconds(1)
         release = plane.service.get(release.id)
