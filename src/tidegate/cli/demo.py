@@ -1,190 +1,251 @@
-"""``tidegate demo``: two models trained here, one real server, live figures."""
+"""``tidegate demo``: the whole loop on this machine. A better model promotes itself, a faulty one is sent back."""
 
 from __future__ import annotations
 
 import http.client
 import json
 import math
-import random
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
+from tidegate.cli.control import ControlClient
+from tidegate.cli.demo_models import Made, train
+from tidegate.cli.demo_traffic import HOST, Traffic
 from tidegate.cli.figures import Figures, figures
-from tidegate.errors import MissingExtra, UserError
+from tidegate.errors import UserError
 
-HOST = "127.0.0.1"
 START_SECONDS = 180.0
-STOP_SECONDS = 40.0
-TABLE_SECONDS = 0.5
+STOP_SECONDS = 60.0
+LOOK_SECONDS = 0.5
 LINE_SECONDS = 3.0
+RELEASE_SECONDS = 600.0
 
 CONFIG = """\
-# Written by `tidegate demo`. Serve it yourself: tidegate serve --config {folder}/tidegate.yaml
+# Written by `tidegate demo`. Run it yourself: tidegate up --config {folder}/tidegate.yaml --folder {folder}
 endpoints:
   iris:
-    model: models/forest.joblib
-    version: "1"
-    variants:
-      candidate:
-        model: models/logistic.joblib
-        version: "2"
-        share: 10
+    model: models:/iris/1
+    event_sample: 1.0          # labels are joined with every prediction
+    release:
+      shadow: {{min_requests: 300}}
+      steps: [10, 25, 50, 100]
+      step: {{min_requests: 100, min_seconds: 5, max_seconds: 300}}
+      guardrails:
+        - errors: {{tolerance: 1.5, alpha: 0.01}}
+        - latency: {{slack: 0.1, acceptable_ms: 25, alpha: 0.01}}
+        - outputs: {{max_shift: 0.4, alpha: 0.01}}
+        - outcome: {{metric: accuracy, wait: 2s, margin: 0.02, alpha: 0.01}}
+      keep_warm_seconds: 600
 server:
   host: {host}
   port: {port}
-trust:
-  pickles: [models]
+control:
+  host: {host}
+  port: {control_port}
+registry:
+  uri: registry
+logs:
+  level: warning
 """
+
+MARK = "made-by-tidegate-demo"
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(1, 65535), default=8000, help="HTTP port.")
+@click.option("--port", type=click.IntRange(1, 65535), default=8000, help="Port of the predictions.")
+@click.option(
+    "--control-port",
+    type=click.IntRange(1, 65535),
+    default=None,
+    show_default="the port above",
+    help="Port of the console and the control API.",
+)
 @click.option(
     "--folder",
     type=click.Path(path_type=Path),
-    default=Path("run"),
-    help="Where the models and tidegate.yaml are written.",
+    default=Path("run") / "demo",
+    help="Where models, store and tidegate.yaml are written; what an earlier demo left there goes.",
 )
 @click.option(
-    "--traffic", type=click.FloatRange(min=0), default=20.0, help="Requests per second that the demo sends itself."
+    "--traffic", type=click.FloatRange(min=1), default=100.0, help="Requests per second that the demo sends itself."
 )
 @click.option("--seconds", type=click.FloatRange(min=0), default=0.0, help="End after this long; 0 runs until Ctrl-C.")
-def demo(port: int, folder: Path, traffic: float, seconds: float) -> None:
-    """Train two models on the iris data, serve them with a 10 % candidate, show live figures."""
-    check_port(port)
+def demo(port: int, control_port: int | None, folder: Path, traffic: float, seconds: float) -> None:
+    """Release a better model and a faulty one under live traffic, and watch what becomes of them."""
+    control_port = control_port or port + 1
+    check_port(port, "--port", port)
+    check_port(control_port, "--control-port", port)
     for name in ("SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _interrupt)
     try:
-        run(port, folder, traffic, seconds)
+        run(port, control_port, folder, traffic, seconds)
     except KeyboardInterrupt:
         click.echo("stopped")
 
 
-def run(port: int, folder: Path, traffic: float, seconds: float) -> None:
-    click.echo("Training two models on the iris data ...")
-    rows = train(folder / "models")
+def run(port: int, control_port: int, folder: Path, traffic: float, seconds: float) -> None:
+    end = time.monotonic() + seconds if seconds else math.inf
+    begin_anew(folder)
+    click.echo("Training three models on the iris data ...")
+    made = train(folder / "models")
+    register(folder, made)
     config = folder / "tidegate.yaml"
-    config.write_text(CONFIG.format(folder=folder.as_posix(), host=HOST, port=port), "utf-8")
-    click.echo("Starting the server ...")
-    command = [sys.executable, "-m", "tidegate", "serve", "--config", str(config)]
+    config.write_text(CONFIG.format(folder=folder.as_posix(), host=HOST, port=port, control_port=control_port), "utf-8")
+    click.echo("Starting both planes ...")
+    command = [sys.executable, "-m", "tidegate", "up", "--config", str(config), "--folder", str(folder)]
     log_path = folder / "server.log"
     with log_path.open("wb") as log:
-        # A session of its own: Ctrl-C reaches the demo alone, which then drains the server.
-        server = subprocess.Popen(  # noqa: S603
+        # A session of its own: Ctrl-C reaches the demo alone, which then ends the planes in order.
+        planes = subprocess.Popen(  # noqa: S603
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
-    ended = threading.Event()
+    calls = Traffic(port, made, traffic)
     try:
-        wait_until_ready(server, port, log_path)
-        click.echo(introduction(port, Signature(get_json(port, "/models/iris"))))
-        if traffic > 0:
-            click.echo(f"The demo itself sends {traffic:g} requests per second (--traffic 0: none). Ctrl-C ends.\n")
-            threading.Thread(target=send_traffic, args=(port, rows, traffic, ended), daemon=True).start()
-        show(server, port, seconds, log_path)
+        wait_until_ready(planes, (port, control_port), log_path)
+        key = (folder / "admin.key").read_text("utf-8").split()[0]
+        click.echo(introduction(port, control_port, key, made.rows[0], traffic))
+        calls.start()
+        with ControlClient(f"http://{HOST}:{control_port}", key) as client:
+            tell(client, calls, lambda: watched(planes, log_path, end))
+        show(planes, port, end, log_path)
     finally:
-        ended.set()
-        stop(server)
+        calls.stop()
+        stop(planes)
+
+
+def tell(client: ControlClient, calls: Traffic, look: Callable[[], bool]) -> None:
+    """The story: two releases, one after the other."""
+    click.echo(
+        "1. Version 2 knows the flowers better. It is released: copies first, then 10, 25, 50, 100 % of the users."
+    )
+    follow(client, client.post("/releases", {"endpoint": "iris", "model": "models:/iris/2"})["id"], look)
+    click.echo(
+        "2. Version 3 has faults: it raises for long petals, and is slow now and then. It is released without the"
+    )
+    click.echo("   copies, so that it meets real users.")
+    plan = client.get("/releases", limit=1)["items"][0]["plan"] | {"shadow": None}
+    body = {"endpoint": "iris", "model": "models:/iris/3", "plan": plan}
+    follow(client, client.post("/releases", body)["id"], look)
+    click.echo(f"The users saw {calls.failed} failed requests of {calls.sent:,}.")
+    click.echo("The evidence of both releases is in the console. Ctrl-C ends.\n")
+
+
+def follow(client: ControlClient, release_id: str, look: Callable[[], bool]) -> None:
+    """Prints what is new about a release until it has ended."""
+    told = ""
+    deadline = time.monotonic() + RELEASE_SECONDS
+    while look() and time.monotonic() < deadline:
+        release = client.get(f"/releases/{release_id}")
+        state, share = release["state"], release.get("share", 0) / 100
+        if state in ("promoted", "rolled_back", "failed", "inconclusive"):
+            click.echo(f"   => {state.replace('_', ' ')}: {release.get('reason', '')}\n")
+            return
+        text = f"{state:8} {share:3.0f} %  {release.get('waiting', '')}"
+        if text != told:
+            click.echo(f"   {text}")
+            told = text
+
+
+def register(folder: Path, made: Made) -> None:
+    from tidegate.control.registry.base import CHAMPION, open_registry
+    from tidegate.settings import Registry, Trust
+
+    registry = open_registry(Registry(uri="registry"), Trust(pickles=(str(folder.absolute()),)), base=folder.absolute())
+    for path, note in ((made.weak, "sepals only"), (made.better, "all measures"), (made.faulty, "faulty on purpose")):
+        version = registry.register("iris", path, metadata={"note": note})
+        if version.version == "1":
+            registry.set_alias("iris", CHAMPION, version.version)
+
+
+def begin_anew(folder: Path) -> None:
+    """The story begins with version 1. Only a folder that a demo made is emptied."""
+    import shutil
+
+    mark = folder / MARK
+    if folder.exists() and any(folder.iterdir()) and not mark.exists():
+        raise UserError(f"{folder} has files that no demo made; choose another with --folder")
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        folder.mkdir(parents=True)
+        mark.write_text("Made by `tidegate demo`, which empties this folder when it begins.\n", "utf-8")
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written: {error.strerror}; choose another with --folder") from None
 
 
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def check_port(port: int) -> None:
+def check_port(port: int, option: str, first: int) -> None:
     with socket.socket() as probe:
         if sys.platform != "win32":
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
         except OSError:
-            other = port + 10 if port + 10 <= 65535 else port - 10
+            other = first + 10 if first + 10 <= 65535 else first - 10
             raise UserError(
-                f"port {port} is in use; choose another: PORT={other} make run, or tidegate demo --port {other}"
+                f"port {port} is in use; choose another: PORT={other} make run, or tidegate demo {option} {port + 10}"
             ) from None
 
 
-def train(folder: Path) -> list[list[float]]:
-    """Writes two classifiers of different families; returns the rows they were trained on."""
-    try:
-        import joblib
-        from sklearn.datasets import load_iris
-        from sklearn.ensemble import RandomForestClassifier
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import StandardScaler
-    except ImportError:
-        raise MissingExtra("sklearn", "the demo's models") from None
-    folder.mkdir(parents=True, exist_ok=True)
-    data = load_iris()
-    names = data.target_names[data.target]
-    forest = RandomForestClassifier(n_estimators=100, random_state=0).fit(data.data, names)
-    logistic = make_pipeline(StandardScaler(), LogisticRegression()).fit(data.data, names)
-    joblib.dump(forest, folder / "forest.joblib")
-    joblib.dump(logistic, folder / "logistic.joblib")
-    rows: list[list[float]] = data.data.tolist()
-    return rows
-
-
-class Signature:
-    """What the running server says about the endpoint, as far as an example call needs it."""
-
-    def __init__(self, described: dict[str, Any]) -> None:
-        self.described = described
-
-    def example(self) -> dict[str, Any]:
-        """The body of a call with one row, from the example that the server gives."""
-        example = self.described.get("example") or self.described.get("signature", {}).get("example")
-        if not isinstance(example, dict):
-            raise UserError("the server gave no example for the endpoint iris")
-        if set(example) & {"features", "records", "texts", "instances"}:
-            return example
-        values = list(example.values())
-        if len(values) == 1 and isinstance(values[0], list) and values[0] and isinstance(values[0][0], list):
-            return {"features": values[0]}
-        return {"inputs": example}
-
-
-def introduction(port: int, signature: Signature) -> str:
+def introduction(port: int, control_port: int, key: str, row: list[float], traffic: float) -> str:
     base = f"http://{HOST}:{port}"
-    body = json.dumps(signature.example())
-    call = f"curl -s {base}/predict/iris -H 'Content-Type: application/json' -d '{body}'"
+    call = f"curl -s {base}/predict/iris -H 'Content-Type: application/json' -d '{json.dumps({'features': [row]})}'"
     return "\n".join(
         [
             "",
             f"Serving     {base}/predict/iris",
             f"Documents   {base}/docs",
-            f"Metrics     {base}/metrics",
-            f"In force    {base}/info",
+            f"Console     http://{HOST}:{control_port}/",
+            f"Sign in     {key}",
+            "            (the administrator's key, made just now)",
             "",
-            "Ask it (10 % of the callers get the candidate), then ask the candidate:",
+            "Ask it, and ask what is in force:",
             f"  {call}",
-            f"  {call} -H 'X-Canary: candidate'",
+            f"  curl -s {base}/info",
+            "",
+            "Watch a release in another terminal:",
+            f"  tidegate release watch --control http://{HOST}:{control_port} --key {key}",
+            "",
+            f"The demo itself sends {traffic:g} requests per second, and says of half of them later what they were.",
             "",
         ]
     )
 
 
-def wait_until_ready(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def watched(planes: subprocess.Popen[bytes], log: Path, end: float) -> bool:
+    """Waits a moment; whether the story may go on. Raises UserError when the planes have ended."""
+    _alive(planes, log)
+    _pause(planes, LOOK_SECONDS)
+    if time.monotonic() > end:
+        raise KeyboardInterrupt
+    return True
+
+
+def wait_until_ready(planes: subprocess.Popen[bytes], ports: tuple[int, ...], log: Path) -> None:
     end = time.monotonic() + START_SECONDS
-    while time.monotonic() < end:
-        if server.poll() is not None:
-            raise UserError(f"the server ended with code {server.returncode}; {log} ends with:\n{tail(log)}")
+    waiting = list(ports)
+    while waiting and time.monotonic() < end:
+        _alive(planes, log)
         try:
-            if get(port, "/readyz")[0] == 200:
-                return
+            if get(waiting[0], "/readyz")[0] == 200:
+                waiting.pop(0)
+                continue
         except OSError:
             pass
-        time.sleep(0.05)
-    raise UserError(f"the server was not ready after {START_SECONDS:g} s; {log} ends with:\n{tail(log)}")
+        _pause(planes, 0.05)
+    if waiting:
+        raise UserError(f"port {waiting[0]} was not ready after {START_SECONDS:g} s; {log} ends with:\n{tail(log)}")
 
 
 def get(port: int, path: str) -> tuple[int, bytes]:
@@ -197,46 +258,25 @@ def get(port: int, path: str) -> tuple[int, bytes]:
         connection.close()
 
 
-def get_json(port: int, path: str) -> dict[str, Any]:
-    status, body = get(port, path)
-    if status != 200:
-        raise UserError(f"GET {path} answered {status}")
-    found: dict[str, Any] = json.loads(body)
-    return found
-
-
-def send_traffic(port: int, rows: list[list[float]], per_second: float, ended: threading.Event) -> None:
-    chance = random.Random(0)  # noqa: S311
-    connection = http.client.HTTPConnection(HOST, port, timeout=5)
-    while not ended.wait(1 / per_second):
-        body = json.dumps({"features": [chance.choice(rows)]})
-        headers = {"Content-Type": "application/json", "X-User-Id": f"user-{chance.randrange(1000)}"}
-        try:
-            connection.request("POST", "/predict/iris", body, headers)
-            connection.getresponse().read()
-        except (OSError, http.client.HTTPException):
-            connection.close()
-
-
-def show(server: subprocess.Popen[bytes], port: int, seconds: float, log: Path) -> None:
-    end = time.monotonic() + seconds if seconds else math.inf
+def show(planes: subprocess.Popen[bytes], port: int, end: float, log: Path) -> None:
+    """Live figures, until the end."""
     if sys.stdout.isatty():
         from rich.live import Live
 
         with Live(table([]), auto_refresh=False) as live:
-            while _alive(server, log) and time.monotonic() < end:
+            while _alive(planes, log) and time.monotonic() < end:
                 live.update(table(_read(port)), refresh=True)
-                _pause(server, TABLE_SECONDS)
+                _pause(planes, LOOK_SECONDS)
     else:
-        while _alive(server, log) and time.monotonic() < end:
-            _pause(server, min(LINE_SECONDS, max(end - time.monotonic(), 0)))
+        while _alive(planes, log) and time.monotonic() < end:
+            _pause(planes, min(LINE_SECONDS, max(end - time.monotonic(), 0)))
             click.echo(line(_read(port)))
 
 
-def _pause(server: subprocess.Popen[bytes], seconds: float) -> None:
-    """Waits, but not longer than the server lives."""
+def _pause(planes: subprocess.Popen[bytes], seconds: float) -> None:
+    """Waits, but not longer than the planes live."""
     try:
-        server.wait(seconds)
+        planes.wait(seconds)
     except subprocess.TimeoutExpired:
         return
 
@@ -248,9 +288,9 @@ def _read(port: int) -> list[Figures]:
         return []
 
 
-def _alive(server: subprocess.Popen[bytes], log: Path) -> bool:
-    if server.poll() is not None:
-        raise UserError(f"the server ended with code {server.returncode}; {log} ends with:\n{tail(log)}")
+def _alive(planes: subprocess.Popen[bytes], log: Path) -> bool:
+    if planes.poll() is not None:
+        raise UserError(f"tidegate up ended with code {planes.returncode}; {log} ends with:\n{tail(log)}")
     return True
 
 
@@ -277,14 +317,14 @@ def _ms(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.2f}"
 
 
-def stop(server: subprocess.Popen[bytes]) -> None:
-    if server.poll() is None:
-        server.terminate()
+def stop(planes: subprocess.Popen[bytes]) -> None:
+    if planes.poll() is None:
+        planes.terminate()
         try:
-            server.wait(STOP_SECONDS)
+            planes.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+            planes.kill()
+            planes.wait()
 
 
 def tail(path: Path, lines: int = 5) -> str:
