@@ -54,8 +54,6 @@ class Alone:
             for task in self._tasks:
                 task.cancel()
             if self._follower is not None:
-                self._bridge.draining = True
-                self._report()
                 await asyncio.to_thread(self._follower.stop)
             self._state.remove()
 
@@ -63,17 +61,22 @@ class Alone:
         """Brings the best there is into force, and, before it is ready, what was published meanwhile."""
         if self._bridge.followed:
             await self._look()
+        async with self._changing:
+            await self._bring_best()
+        await self._follow()
+
+    async def _bring_best(self) -> None:
         while True:
             try:
                 await self._process.apply(self._owner.desired)
-                break
             except Exception as error:
                 refused = self._owner.desired.snapshot
                 if not self._owner.fall_back(explain(error), SystemClock.wall()):
                     raise
                 logger.error("snapshot %d cannot be brought into force: %s", refused, explain(error))  # noqa: TRY400
-        self._in_force()
-        await self._follow()
+            else:
+                self._in_force()
+                return
 
     async def _look(self) -> None:
         """Waits a moment for what the store says."""
@@ -93,6 +96,7 @@ class Alone:
         self._report()
         if self._follower is not None:
             self._begin(self._keep_reporting)
+            self._begin(self._say_draining)
         if self._owner.desired.loaded.settings.server.watch:
             self._begin(self._watch)
 
@@ -117,25 +121,24 @@ class Alone:
 
     async def _follow(self) -> None:
         async with self._changing:
-            wanted = self._owner.to_follow()
-            if wanted is None:
-                return
-            try:
-                await self._process.apply(wanted)
-            except Exception as error:
-                if not isinstance(error, UserError):
-                    logger.exception("snapshot %d", wanted.snapshot)
-                logger.error(  # noqa: TRY400
-                    "snapshot %d cannot be brought into force, the one before stays: %s",
-                    wanted.snapshot,
-                    explain(error),
-                )
-                self._owner.refuse(wanted, explain(error), SystemClock.wall())
-                self._stand()
-                self._report()
-            else:
-                self._owner.accept(wanted)
-                self._in_force()
+            while (wanted := self._owner.to_follow()) is not None:
+                await self._try(wanted)
+
+    async def _try(self, wanted: Desired) -> None:
+        try:
+            await self._process.apply(wanted)
+        except Exception as error:
+            if not isinstance(error, UserError):
+                logger.exception("snapshot %d", wanted.snapshot)
+            logger.error(  # noqa: TRY400
+                "snapshot %d cannot be brought into force, the one before stays: %s", wanted.snapshot, explain(error)
+            )
+            self._owner.refuse(wanted, explain(error), SystemClock.wall())
+            self._stand()
+            self._report()
+        else:
+            self._owner.accept(wanted)
+            self._in_force()
 
     async def _bring(self, desired: Callable[[], Desired]) -> None:
         async with self._changing:
@@ -171,6 +174,12 @@ class Alone:
             self._state.write(self._owner.desired.snapshot, type(error).__name__)
         else:
             self._state.write(self._owner.desired.snapshot)
+
+    async def _say_draining(self) -> None:
+        """At once: nobody should wait for an instance that is leaving."""
+        await self._process.stopping.wait()
+        self._bridge.draining = True
+        self._report()
 
     async def _keep_reporting(self) -> None:
         """Which keys are used; all else is told when it changes."""

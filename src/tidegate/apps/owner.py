@@ -22,7 +22,7 @@ from tidegate.apps.process import same_server
 from tidegate.config import Loaded
 from tidegate.errors import UserError
 from tidegate.serving.snapshots.file import known_endpoint, watched_files
-from tidegate.serving.snapshots.publication import Publication
+from tidegate.serving.snapshots.publication import Publication, warm_part
 
 logger = logging.getLogger("tidegate.reload")
 
@@ -80,7 +80,7 @@ class Owner:
         """What it should have started with cannot be loaded: whether there is something else, which is desired now."""
         if self.desired.published is None:
             return False
-        self.refuse(self.desired, error, at)
+        self.refused = Refused(self.desired.snapshot, error, at)
         number = self.desired.number + 1
         self.desired = msgspec.structs.replace(self.desired, number=number, published=self._instead.pop(0))
         return True
@@ -89,17 +89,21 @@ class Owner:
         self.newest = publication
 
     def to_follow(self) -> Desired | None:
-        """The newest snapshot, if it is neither in force nor refused; a refused one is tried again after any change."""
+        """The newest snapshot, or first what of it needs no load, unless it is in force or refused; a refused one is tried
+        again after any change."""
         newest = self.newest
         if newest is None or newest == self.desired.published:
             return None
         if self.refused is not None and self.refused.number == newest.number:
             return None
-        return msgspec.structs.replace(self.desired, number=self.desired.number + 1, published=newest)
+        published = warm_part(self.desired.published, newest) or newest
+        return msgspec.structs.replace(self.desired, number=self.desired.number + 1, published=published)
 
     def refuse(self, desired: Desired, error: str, at: float) -> None:
-        """It could not be brought into force; ``at``: epoch seconds."""
-        self.refused = Refused(desired.snapshot, error, at)
+        """A snapshot that was to be followed could not be brought into force; ``at``: epoch seconds."""
+        part = self.desired.published is not None and desired.snapshot == self.desired.published.number
+        number = self.newest.number if part and self.newest is not None else desired.snapshot
+        self.refused = Refused(number, error, at)
 
     def accept(self, desired: Desired) -> None:
         self.desired = desired

@@ -134,7 +134,7 @@ class ServingProcess:
         """The configuration's own plans, as they were when it was read."""
         self._reading = 0
         self._stops = 0
-        self._stopping = asyncio.Event()
+        self.stopping = asyncio.Event()
         self._trust = trusted(settings, desired.loaded.base)
         self.metrics = Metrics(metrics_folder, index)
         self.metrics.gauge(BUILD_INFO, __version__).set(1.0)
@@ -159,7 +159,7 @@ class ServingProcess:
                 self._on_ready(self.grpc_port)
             if self.live.recorder is not None:
                 self.live.recorder.start()
-            await self._stopping.wait()
+            await self.stopping.wait()
             await self._drain()
         finally:
             self._uvicorn.should_exit = True
@@ -219,7 +219,7 @@ class ServingProcess:
         if self._stops > 1:
             logger.warning("told twice to stop: ending at once")
             os._exit(1)
-        self._stopping.set()
+        self.stopping.set()
 
     def handle_signals(self) -> None:
         loop = asyncio.get_running_loop()

@@ -24,6 +24,7 @@ RELOAD_SECONDS = 120.0
 @click.option("--port", type=int, help="HTTP port; 0 takes a free one.")
 @click.option("--grpc-port", type=int, help="gRPC port; gRPC is off without it.")
 @click.option("--workers", type=int, help="Serving processes behind the one port.")
+@click.option("--store", help="Store that is shared with the control plane: sqlite:///file or postgresql://…")
 @click.option("--config", type=click.Path(path_type=Path), help="Configuration file; ./tidegate.yaml when it is there.")
 def serve(
     models: tuple[str, ...],
@@ -32,6 +33,7 @@ def serve(
     port: int | None,
     grpc_port: int | None,
     workers: int | None,
+    store: str | None,
     config: Path | None,
 ) -> None:
     """Serve models: a file, a folder, or all endpoints of tidegate.yaml.
@@ -44,6 +46,8 @@ def serve(
     from tidegate.serving.snapshots.file import with_trust
 
     overrides = _overrides(list(models), list(name), host=host, port=port, grpc_port=grpc_port, workers=workers)
+    if store is not None:
+        overrides["store"] = {"url": store}
     typed = [Path(model).absolute() for model in models if os.path.exists(model)]  # noqa: PTH110 - Path raises for long names
     find = finder(config)
 

@@ -12,27 +12,25 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from tidegate.errors import ModelError, NotFound, NotReady, TidegateError, UserError
-from tidegate.metrics import Counter, Latency, Metrics, quantile
+from tidegate.metrics import Counter, Latency, Metrics
 from tidegate.serving.cache.memory import MemoryCache
+from tidegate.serving.loading import Loader, Loading
 from tidegate.serving.routing import Router
-from tidegate.serving.runtimes.base import LoadedModel
 from tidegate.serving.runtimes.signatures import example_inputs
-from tidegate.serving.shelf import Shelf, Wanted, wanted_of
+from tidegate.serving.shelf import Shelf
+from tidegate.serving.statistics import statistics_of
 from tidegate.serving.version import Version, timeout_of
 from tidegate.settings import EndpointSettings
 from tidegate.telemetry import (
-    BATCH_ROWS,
     CACHE,
     FALLBACKS,
-    MODEL_SECONDS,
-    QUEUE_SECONDS,
     REJECTED,
     RELEASE_SHARE,
     REQUEST_SECONDS,
     REQUESTS,
     SNAPSHOT_NUMBER,
 )
-from tidegate.types import EndpointPlan, RoutingSnapshot, Signature, Variant
+from tidegate.types import EndpointPlan, RoutingSnapshot, Signature
 
 if TYPE_CHECKING:
     from tidegate.serving.events.recorder import Recorder
@@ -43,7 +41,6 @@ logger = logging.getLogger("tidegate.live")
 RETIRE_SECONDS = 60.0
 """Longest time that a version which is no longer served may finish what it runs."""
 
-Loader = Callable[[Variant, EndpointSettings], LoadedModel]
 Operation = Callable[[str, str], Awaitable[None]]
 StoreState = Literal["none", "following", "away"]
 Origin = Literal["configuration", "store", "disk"]
@@ -117,14 +114,6 @@ class Standing(msgspec.Struct, frozen=True):
     """A newer snapshot that it could not load; 0 when there is none."""
 
 
-class _Load:
-    """A model on its way in. Whoever waits for it may leave; it is not interrupted, since no load can be."""
-
-    def __init__(self, task: asyncio.Task[Version]) -> None:
-        self.task = task
-        self.waiting = 0
-
-
 class Live:
     """What this process serves now. ``loader`` blocks and runs in a thread; ``operate`` asks whoever owns the
     configuration to load or unload an endpoint in every process."""
@@ -138,7 +127,6 @@ class Live:
         self.last_error = ""
         self.recorder: Recorder | None = None
         """Records what every endpoint answers; None without a store."""
-        self._loader = loader
         self._metrics = metrics
         self._operate = operate
         self.standing = Standing()
@@ -147,7 +135,7 @@ class Live:
         self.since = 0.0
         """When it came into force, in seconds since the epoch."""
         self._shelf = Shelf()
-        self._loads: dict[Wanted, _Load] = {}
+        self._loading = Loading(loader, metrics, self._shelf, self._sweep)
         self._turn = 0
         self._preparing = False
         self._prepared: Prepared | None = None
@@ -223,7 +211,8 @@ class Live:
         current = self.endpoints.get(plan.name)
         versions: dict[str, Version] = {}
         for variant in plan.variants:
-            version = await self._version(plan.name, variant, settings, claimed, current)
+            now = None if current is None else current.versions.get(variant.name)
+            version = await self._loading.version(plan.name, variant, settings, claimed, now)
             claimed.append(version)
             versions[variant.name] = version.under(variant.name, timeout_of(variant.name, settings))
         baseline = versions[plan.baseline.name]
@@ -236,62 +225,13 @@ class Live:
                 cache = MemoryCache(settings.cache.ttl_seconds, int(settings.cache.max_mb * 2**20), perf_counter)
         return Endpoint(plan, settings, versions, cache, self._metrics)
 
-    async def _version(
-        self,
-        endpoint: str,
-        variant: Variant,
-        settings: EndpointSettings,
-        taken: Collection[Version],
-        current: Endpoint | None,
-    ) -> Version:
-        """What is loaded already, or will be soon, or is loaded now."""
-        wanted = wanted_of(endpoint, variant, settings)
-        found = self._shelf.find(wanted, taken, None if current is None else current.versions.get(variant.name))
-        if found is not None:
-            return found
-        load = self._loads.get(wanted)
-        if load is None:
-            load = self._loads[wanted] = _Load(asyncio.ensure_future(self._load(endpoint, variant, settings, wanted)))
-            load.task.add_done_callback(lambda task: self._loaded(wanted, task))
-        load.waiting += 1
-        try:
-            return await asyncio.shield(load.task)
-        finally:
-            load.waiting -= 1
-
-    def _loaded(self, wanted: Wanted, task: asyncio.Task[Version]) -> None:
-        load = self._loads.pop(wanted)
-        if task.cancelled() or task.exception() is not None or load.waiting or self._preparing:
+    def _sweep(self) -> None:
+        """A model came in that nobody waits for any more; one that is being prepared looks after that at its end."""
+        if self._preparing:
             return
-        for version in self._shelf.take_fresh(but=[] if self._prepared is None else self._held(self._prepared)):
+        held = [] if self._prepared is None else self._prepared.endpoints.values()
+        for version in self._shelf.take_fresh(but=[v.origin for endpoint in held for v in endpoint.versions.values()]):
             self._retire(version, ())
-
-    def _held(self, prepared: Prepared) -> list[Version]:
-        return [version.origin for endpoint in prepared.endpoints.values() for version in endpoint.versions.values()]
-
-    async def _load(self, endpoint: str, variant: Variant, settings: EndpointSettings, wanted: Wanted) -> Version:
-        loaded = await asyncio.to_thread(self._loader, variant, settings)
-        version = Version(endpoint, variant, loaded, settings, self._metrics, asyncio.get_running_loop())
-        self._shelf.add(version, wanted)
-        logger.info(
-            "%s/%s: loaded %s version %s (%s), %.1f MB, warm-up %.1f ms%s",
-            endpoint,
-            variant.name,
-            loaded.facts.runtime,
-            variant.model.version,
-            loaded.facts.platform,
-            loaded.facts.memory_bytes / 1e6,
-            loaded.facts.warmup_seconds * 1000,
-            f", {loaded.facts.compile_note}" if loaded.facts.compile_note else "",
-            extra={
-                "endpoint": endpoint,
-                "variant": variant.name,
-                "version": variant.model.version,
-                "digest": loaded.facts.digest,
-                "seconds": round(loaded.facts.load_seconds, 4),
-            },
-        )
-        return version
 
     def _put_in_force(self, snapshot: RoutingSnapshot, endpoints: Mapping[str, Endpoint]) -> None:
         before = [e for e in (*self._lingering, *self.endpoints.values()) if e is not endpoints.get(e.name)]
@@ -376,7 +316,7 @@ class Live:
         read = self._metrics.read()
         endpoint = self.endpoint(name)
         return {
-            variant: _statistics(read, endpoint, variant, version) for variant, version in endpoint.versions.items()
+            variant: statistics_of(read, endpoint, variant, version) for variant, version in endpoint.versions.items()
         }
 
     async def close(self) -> None:
@@ -385,32 +325,6 @@ class Live:
             self._retire(version, ())
         if self._closing:
             await asyncio.wait(set(self._closing), timeout=5.0)
-
-
-def _statistics(
-    read: Mapping[tuple[str, ...], list[float]], endpoint: Endpoint, variant: str, version: Version
-) -> Mapping[str, float]:
-    outcomes: dict[str, float] = {}
-    for key, cells in read.items():
-        if key[0] == REQUESTS.name and key[1:3] == (endpoint.name, variant):
-            outcomes[key[4]] = outcomes.get(key[4], 0.0) + cells[0]
-    empty = [0.0]
-    latency = read.get((REQUEST_SECONDS.name, endpoint.name, variant), empty)
-    names = (endpoint.name, version.ref.version)
-    queue, run, rows = (read.get((metric.name, *names), empty) for metric in (QUEUE_SECONDS, MODEL_SECONDS, BATCH_ROWS))
-    return {
-        "success": outcomes.get("ok", 0.0),
-        "fail": sum(count for outcome, count in outcomes.items() if outcome in ("failed", "deadline", "refused")),
-        "invalid": outcomes.get("invalid", 0.0),
-        "shadow_agree": outcomes.get("agree", 0.0),
-        "shadow_differ": outcomes.get("differ", 0.0),
-        "queue_seconds": queue[-1],
-        "run_seconds": run[-1],
-        "executions": sum(run[:-1]),
-        "rows": rows[-1],
-        "p50_ms": quantile(latency[:-1], 0.5) * 1000,
-        "p99_ms": quantile(latency[:-1], 0.99) * 1000,
-    }
 
 
 def _check_same_inputs(endpoint: str, variant: str, baseline: Signature, other: Signature) -> None:

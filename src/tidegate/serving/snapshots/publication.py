@@ -48,6 +48,25 @@ def followed(
     }
 
 
+def warm_part(now: Publication | None, newest: Publication) -> Publication | None:
+    """What of ``newest`` needs no load, over what is in force ``now``: a share or a rollback of one endpoint does not wait
+    for a candidate of another that is still being loaded, or cannot be. None when that is nothing, or all of it.
+
+    It keeps the number that is in force, since the newest one is not, yet.
+    """
+    if now is None:
+        return None
+    endpoints = {name: _warm(newest.endpoints.get(name, plan), plan) for name, plan in now.endpoints.items()}
+    if endpoints in (now.endpoints, newest.endpoints):
+        return None
+    return Publication(now.number, endpoints, now.published, newest.origin)
+
+
+def _warm(plan: EndpointPlan, now: EndpointPlan) -> EndpointPlan:
+    loaded = [variant.model for variant in now.variants]
+    return plan if all(variant.model in loaded for variant in plan.variants) else now
+
+
 def overlay(number: int, plans: Mapping[str, EndpointPlan], default: str, settings: Settings) -> RoutingSnapshot:
     """The plans in the order of the configuration."""
     return RoutingSnapshot(number, {name: plans[name] for name in settings.endpoints if name in plans}, default)
