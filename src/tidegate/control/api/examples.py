@@ -37,7 +37,7 @@ RELEASE: dict[str, Any] = {
     "waiting": "58 of 200 requests in this step",
     "revision": 4,
 }
-START_RELEASE: dict[str, Any] = {"endpoint": "iris", "candidate": "models:/iris/4", "reason": "retrained on November"}
+START_RELEASE: dict[str, Any] = {"endpoint": "iris", "model": "models:/iris/4", "reason": "retrained on November"}
 ACT: dict[str, Any] = {"reason": "the on-call engineer wants to look first"}
 LINE: dict[str, Any] = {
     "revision": 4,

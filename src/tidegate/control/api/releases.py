@@ -28,10 +28,10 @@ PATH = "/api/v1/releases"
 
 
 class StartRelease(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``candidate`` is a URI such as models:/iris/4; ``plan`` stands in for the endpoint's configured one."""
+    """``model`` is a URI such as models:/iris/4; ``plan`` stands in for the endpoint's configured one."""
 
     endpoint: Annotated[str, Meta(min_length=1, max_length=200)]
-    candidate: Annotated[str, Meta(min_length=1, max_length=2000)]
+    model: Annotated[str, Meta(min_length=1, max_length=2000)]
     reason: Reason = ""
     plan: ReleaseSettings | None = None
 
@@ -57,7 +57,7 @@ def start(call: Operating, asked: Annotated[StartRelease, _START]) -> Response:
 
     def act() -> Answer:
         release = call.services.releases.start(
-            asked.endpoint, asked.candidate, who=call.who, reason=asked.reason, plan=asked.plan
+            asked.endpoint, asked.model, who=call.who, reason=asked.reason, plan=asked.plan
         )
         return Answer(release, 201, f"{PATH}/{release.id}")
 

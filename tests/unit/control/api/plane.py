@@ -178,7 +178,7 @@ def control_plane(folder: Path, settings: Settings = SETTINGS, **more: Any) -> I
 
 def started(plane: Plane, headers: Mapping[str, str], endpoint: str = "iris") -> str:
     """The id of a new release."""
-    body = {"endpoint": endpoint, "candidate": "models:/iris/4"}
+    body = {"endpoint": endpoint, "model": "models:/iris/4"}
     answer = plane.client.post("/api/v1/releases", json=body, headers=dict(headers))
     assert answer.status_code == 201, answer.text
     found: str = answer.json()["id"]

@@ -25,7 +25,7 @@ def signed_in(plane: Plane) -> dict[str, str]:
 def test_a_session_reads_and_with_its_token_changes(plane: Plane) -> None:
     csrf = signed_in(plane)
     assert plane.client.get(SESSION).json()["name"] == "ada"
-    body = {"endpoint": "iris", "candidate": "models:/iris/4"}
+    body = {"endpoint": "iris", "model": "models:/iris/4"}
     assert plane.client.post("/api/v1/releases", json=body).status_code == 403
     assert plane.client.post("/api/v1/releases", json=body, headers={"X-CSRF-Token": "x"}).status_code == 403
     assert plane.client.get("/api/v1/releases").json()["items"] == []

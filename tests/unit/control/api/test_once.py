@@ -9,7 +9,7 @@ from tests.unit.control.api.plane import Plane
 from tidegate.control.releases.release import Release
 
 URL = "/api/v1/releases"
-BODY = {"endpoint": "iris", "candidate": "models:/iris/4"}
+BODY = {"endpoint": "iris", "model": "models:/iris/4"}
 
 
 def test_the_same_key_and_body_act_once(plane: Plane) -> None:

@@ -12,7 +12,7 @@ URL = "/api/v1/releases"
 
 def test_a_release_is_started_and_found(plane: Plane) -> None:
     headers = plane.headers()
-    body = {"endpoint": "iris", "candidate": "models:/iris/4", "reason": "retrained", "plan": {"steps": [10, 100]}}
+    body = {"endpoint": "iris", "model": "models:/iris/4", "reason": "retrained", "plan": {"steps": [10, 100]}}
     answer = plane.client.post(URL, json=body, headers=headers)
     assert answer.status_code == 201
     assert answer.headers["location"] == f"{URL}/{answer.json()['id']}"
@@ -25,9 +25,9 @@ def test_a_release_is_started_and_found(plane: Plane) -> None:
     ("body", "status", "loc"),
     [
         ({"endpoint": "iris"}, 422, ["body"]),
-        ({"endpoint": "iris", "candidate": "models:/iris/4", "share": 5}, 422, ["body"]),
-        ({"endpoint": "iris", "candidate": 4}, 422, ["candidate"]),
-        ({"endpoint": "iris", "candidate": "m", "plan": {"steps": [0]}}, 422, ["plan", "steps", 0]),
+        ({"endpoint": "iris", "model": "models:/iris/4", "share": 5}, 422, ["body"]),
+        ({"endpoint": "iris", "model": 4}, 422, ["model"]),
+        ({"endpoint": "iris", "model": "m", "plan": {"steps": [0]}}, 422, ["plan", "steps", 0]),
         (b"{", 400, None),
         (b"\xff", 400, None),
     ],
@@ -92,5 +92,5 @@ def test_a_key_sees_and_changes_only_its_endpoints(plane: Plane) -> None:
     for path in ("", "/history", "/evidence", "/replay", "/events"):
         assert plane.client.get(f"{URL}/{iris}{path}", headers=scoped).status_code == 404
     assert plane.client.post(f"{URL}/{iris}/promote", headers=scoped).status_code == 404
-    start = {"endpoint": "iris", "candidate": "models:/iris/5"}
+    start = {"endpoint": "iris", "model": "models:/iris/5"}
     assert plane.client.post(URL, json=start, headers=scoped).status_code == 403
