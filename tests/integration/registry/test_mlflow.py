@@ -97,7 +97,7 @@ def test_older_stages(registry: Registry, client: Any, name: str, run: str) -> N
     assert [version.stage for version in registry.versions(name)] == ["Staging", "Production", "Production"]
 
 
-def test_more_versions_than_a_page(registry: Registry, name: str, run: str) -> None:
+def test_latest_is_the_newest_version(registry: Registry, name: str, run: str) -> None:
     for _ in range(4):
         made = registry.register(name, f"runs:/{run}/model", metadata={})
     assert registry.get(name, "latest").version == made.version == "4"
@@ -140,3 +140,11 @@ def test_a_server_that_is_away_is_said_in_time(breakable: Any, name: str, monkey
     with pytest.raises(RegistryAway):
         registry.ref(f"models:/{name}@champion")
     assert time.monotonic() - began < 60
+
+
+def test_nothing_is_made_where_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    registry = MlflowRegistry(settings.Registry(kind="mlflow", uri="http://127.0.0.1:9"))
+    with pytest.raises(RegistryAway):
+        registry.versions("")
+    assert list(tmp_path.iterdir()) == []

@@ -9,9 +9,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]
 import pytest
 
 from tests.process import Server, serving, until
+from tests.services import running
 from tidegate import settings
 from tidegate.control.registry.base import Registry
 from tidegate.control.registry.files import FilesRegistry
@@ -156,3 +158,25 @@ def test_a_version_that_is_not_there_ends_the_start_with_one_line(kind: str, tmp
         assert "Traceback" not in server.log
     assert not list(tmp_path.rglob("mlflow.db"))
     assert not list(tmp_path.rglob("mlruns"))
+
+
+def test_predictions_go_on_while_mlflow_is_away(name: str, tmp_path: Path) -> None:
+    """A registry that hangs costs no prediction; a reload that needs it says why it was not done."""
+    with running("mlflow", tmp_path / "mlflow") as started:
+        registry = MlflowRegistry(settings.Registry(kind="mlflow", uri=started.url))
+        register(registry, name, tmp_path, 2.0)
+        told = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "2"}
+        configured = config(started.url, "mlflow", iris=f"models:/{name}@champion")
+        with serving(tmp_path, configured, environment=told) as server:
+            assert version_of(server)[0] == "1"
+            hung = [psutil.Process(started.pid), *psutil.Process(started.pid).children(recursive=True)]
+            for process in hung:
+                process.suspend()
+            server.signal_reload()
+            until(lambda: version_of(server)[0] == "1" and "stays in force" in server.log, "the reload gives up", 60)
+            assert f"models:/{name}@champion: MLflow does not say" in server.log
+            for process in hung:
+                process.resume()
+            register(registry, name, tmp_path, 3.0)
+            server.signal_reload()
+            until(lambda: version_of(server)[0] == "2", "the new champion answers", 60)

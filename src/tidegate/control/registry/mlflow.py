@@ -66,7 +66,7 @@ class MlflowRegistry:
         self._signatures: dict[tuple[str, str], Signature | None] = {}
 
     def versions(self, name: str) -> list[ModelVersion]:
-        with _translated(f"models:/{name}"):
+        with translated(f"models:/{name}"):
             if not name:
                 return [self._described(newest, model.aliases) for model, newest in self._newest()]
             _check_name(name)
@@ -91,7 +91,7 @@ class MlflowRegistry:
             _check_alias(alias)
         check_metadata(metadata)
         path = local_path(str(source), self._base)
-        with _translated(f"models:/{name}"), tempfile.TemporaryDirectory(prefix="tidegate-register-") as folder:
+        with translated(f"models:/{name}"), tempfile.TemporaryDirectory(prefix="tidegate-register-") as folder:
             tags = {key: value for key, value in metadata.items() if not key.startswith("tidegate.")}
             run_id = _run_of(str(source)) or metadata.get("run_id", "")
             if path is not None:
@@ -117,9 +117,9 @@ class MlflowRegistry:
     def set_alias(self, name: str, alias: str, version: str | None) -> None:
         _check_name(name)
         _check_alias(alias)
-        with _translated(f"models:/{name}"):
+        with translated(f"models:/{name}"):
             if version is None:
-                with contextlib.suppress(NotFound), _translated(name):
+                with contextlib.suppress(NotFound), translated(name):
                     self._client.delete_registered_model_alias(name, alias)
                 return
             if not _is_number(version):
@@ -157,7 +157,7 @@ class MlflowRegistry:
 
     def _find(self, name: str, which: str, *, by_alias: bool, described: bool = True) -> ModelVersion:
         _check_name(name)
-        with _translated(f"models:/{name}"):
+        with translated(f"models:/{name}"):
             model = self._client.get_registered_model(name)
             number = model.aliases.get(which)
             if number is None and not by_alias:
@@ -263,7 +263,7 @@ class MlflowRegistry:
 
         with tempfile.TemporaryDirectory(prefix="tidegate-fetch-") as folder:
             try:
-                with _translated(uri):
+                with translated(uri):
                     local = download_artifacts(
                         artifact_uri=uri,
                         dst_path=folder,
@@ -275,7 +275,7 @@ class MlflowRegistry:
             yield Path(local).resolve()
 
     def _create_model(self, name: str) -> None:
-        with contextlib.suppress(InvalidInput), _translated(name):
+        with contextlib.suppress(InvalidInput), translated(name):
             self._client.create_registered_model(name)
 
     def _run(self, name: str) -> str:
@@ -313,7 +313,7 @@ class MlflowRegistry:
 
 
 @contextlib.contextmanager
-def _translated(what: str) -> Iterator[None]:
+def translated(what: str) -> Iterator[None]:
     """The one place where what MLflow and its transports raise becomes ours."""
     try:
         yield
