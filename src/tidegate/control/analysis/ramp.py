@@ -20,7 +20,7 @@ Counts = Mapping[float, tuple[int, int]]
 
 ROLL_BACK = tuple(math.log(ratio) for ratio in (1.1, 1.2, 1.35, 1.5, 1.75, 2, 2.5, 3, 4, 6, 10))
 """Grid against "the candidate fails at most as often"."""
-PROMOTE = tuple(math.log(ratio) for ratio in (0.25, 0.35, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.3))
+PROMOTE = tuple(math.log(ratio) for ratio in (0.25, 0.5, 0.75, 0.9, 1, 1.1, 1.5, 2, 3, 5))
 """Grid against "it fails at least ``tolerance`` times as often"; only what lies below the tolerance is used."""
 AROUND = tuple(math.log(16.0) * step / 20 for step in range(-20, 21))
 """Grid of the interval: ratios from 1/16 to 16."""
