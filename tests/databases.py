@@ -33,6 +33,6 @@ def create_database(server: str, template: str = "template1") -> str:
     """URL of a new database, empty or a copy."""
     name = f"test_{uuid.uuid4().hex}"
     with psycopg.connect(server, autocommit=True) as connection:
-        query = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")
+        query = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
         connection.execute(query.format(sql.Identifier(name), sql.Identifier(template)))
     return make_url(server).set(database=name).render_as_string(hide_password=False)

@@ -27,14 +27,18 @@ _SQLITE_AWAY = (
 )
 _POSTGRES_AWAY = {
     "08": "the store cannot be reached",
-    "28": "the store refuses the user or the password",
-    "3D": "the store's database does not exist",
     "53": "the store has run out of disk, memory or connections",
     "55": "the store is busy: another process has been writing for too long",
     "57": "the store is starting, stopping, or took too long",
     "58": "the disk of the store fails",
 }
 """By the class of SQLSTATE, its first two characters."""
+_POSTGRES_REFUSED = (
+    ("authentication failed", "the store refuses the user or the password"),
+    ("does not exist", "the store's database or user does not exist"),
+    ("too many", "the store has run out of connections"),
+)
+"""Words of a connection that was refused: the driver gives no SQLSTATE then, and the server may speak another language."""
 _READ_ONLY = "25006"
 _LOST_RACE = ("40", "23")
 _OLD_SCHEMA = ("42P01", "42703")
@@ -63,7 +67,8 @@ def meaning(error: exc.SQLAlchemyError) -> TidegateError | None:
                 return StoreAway(text, RETRY_SECONDS)
         return None
     if error.connection_invalidated or isinstance(error, exc.OperationalError | exc.InterfaceError):
-        return StoreAway("the store cannot be reached", RETRY_SECONDS)
+        text = next((text for sign, text in _POSTGRES_REFUSED if sign in words), "the store cannot be reached")
+        return StoreAway(text, RETRY_SECONDS)
     return None
 
 

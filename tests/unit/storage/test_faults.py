@@ -21,8 +21,6 @@ class PostgresError(Exception):
     ("state", "kind", "text"),
     [
         ("08006", StoreAway, "cannot be reached"),
-        ("28P01", StoreAway, "user or the password"),
-        ("3D000", StoreAway, "does not exist"),
         ("53100", StoreAway, "run out of disk"),
         ("53300", StoreAway, "connections"),
         ("55P03", StoreAway, "busy"),
