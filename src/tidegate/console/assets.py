@@ -57,3 +57,8 @@ class Assets:
                 headers["Content-Encoding"] = "gzip"
                 body = small
         return Response(body, media_type=kind, headers=headers)
+
+    def icon(self, request: Request) -> Response:
+        """For browsers that ask for it where no page says where it is."""
+        body, _, kind = self._files["icon.svg"]
+        return Response(body, media_type=kind, headers={"Cache-Control": "max-age=86400"})

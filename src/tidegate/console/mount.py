@@ -17,6 +17,7 @@ def mount(app: FastAPI, services: Services) -> None:
     """Adds the pages below ``/`` and the files that they load below ``/static``; none is in the OpenAPI document."""
     site = Site(services)
     routes = [Route("/static/{version}/{name:path}", site.assets.answer, name="console-static")]
+    routes.append(Route("/favicon.ico", site.assets.icon, include_in_schema=False))
     for part in (door, endpoints, releases, experiments, models, audit, keys):
         routes += part.routes(site)
     app.router.routes.extend(routes)

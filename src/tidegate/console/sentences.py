@@ -43,7 +43,7 @@ def live_of(release: Release) -> Says:
 
 def gets(release: Release, unit_header: str = "") -> Says:
     """Who gets the candidate now."""
-    by = f"chosen by {unit_header}; always the same ones" if unit_header else "always the same ones"
+    by = f"by {unit_header}, always the same ones" if unit_header else "always the same ones"
     match release.state:
         case "pending":
             return Says("Nobody yet", "it is being loaded everywhere first")
@@ -109,6 +109,24 @@ def stage(release: Release) -> str:
     if phase == "ramping" and release.step >= 0:
         return f"step {release.step + 1} of {len(shares(release.plan))}"
     return {"pending": "loading", "shadow": "shadow", "baking": "baking"}.get(phase, text.words(phase))
+
+
+def next_candidate(endpoint: EndpointFigures) -> str:
+    """A version to release next, for the command that a page shows."""
+    baseline = endpoint.baseline
+    name = (baseline.model if baseline else "") or endpoint.name
+    if baseline is None or not baseline.version.isdigit():
+        return f"models:/{name}@challenger"
+    return f"models:/{name}/{int(baseline.version) + 1}"
+
+
+def urgent(endpoint: EndpointFigures) -> int:
+    """The order of endpoints: what needs a person, what moves, the rest."""
+    if endpoint.health in ("down", "degraded"):
+        return 0
+    if endpoint.release is not None:
+        return 1 if endpoint.release.state in ("paused", "inconclusive") else 2
+    return 3
 
 
 class Knob(NamedTuple):

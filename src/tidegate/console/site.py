@@ -103,20 +103,9 @@ class Site:
         }
         self._templates.globals |= {"say": sentences, "plural": text.plural, "DASH": text.DASH}
         macros = self._templates.get_template("macros.html").module
-        shared = (
-            "icon",
-            "badge",
-            "outcome",
-            "state",
-            "health",
-            "splitbar",
-            "meter",
-            "spark",
-            "chart",
-            "table",
-            "empty",
-        )
-        self._templates.globals |= {name: getattr(macros, name) for name in (*shared, "csrf")}
+        self._templates.globals |= {
+            name: macro for name, macro in vars(macros).items() if isinstance(macro, jinja2.runtime.Macro)
+        }
 
     def render(
         self, request: Request, template: str, visitor: Caller | None, *, status: int = 200, **context: Any

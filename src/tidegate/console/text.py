@@ -145,7 +145,8 @@ def sentence(value: str) -> str:
     """Begins with a capital and ends with a full stop."""
     if not value:
         return ""
-    text = value[0].upper() + value[1:]
+    first = value.split(" ", 1)[0].rstrip(":,.;")
+    text = value[0].upper() + value[1:] if first.isalpha() else value
     return text if text[-1] in ".!?…" else f"{text}."
 
 

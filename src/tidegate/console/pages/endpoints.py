@@ -22,10 +22,12 @@ def routes(site: Site) -> list[Route]:
     def card(endpoint: EndpointFigures) -> dict[str, object]:
         """What the three cells of an endpoint say."""
         release = endpoint.release
+        configured = site.services.settings.endpoints.get(endpoint.name)
         header = unit_header(endpoint.name)
         return {
             "figures": endpoint,
             "release": release,
+            "slo": configured.slo if configured else None,
             "live": sentences.live(endpoint),
             "gets": sentences.gets(release, header) if release else sentences.gets_without_release(endpoint, header),
         }
@@ -51,7 +53,11 @@ def routes(site: Site) -> list[Route]:
             visitor,
             section="Overview",
             look=look,
-            cards_=[card(endpoint) for endpoint in look.endpoints if visitor.facts.reaches(endpoint.name)],
+            cards_=[
+                card(endpoint)
+                for endpoint in sorted(look.endpoints, key=sentences.urgent)
+                if visitor.facts.reaches(endpoint.name)
+            ],
             ended=recent(visitor),
             announce=said,
         )

@@ -11,7 +11,7 @@
     palette = Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
   }
   const ofRole = (role, index) =>
-    role === "baseline" ? palette.base : role === "previous" ? palette.faint : ["candidate", "shadow"].includes(role) ? palette.cand : [palette.cand, palette.third, palette.fourth][(index + 2) % 3];
+    role === "baseline" ? palette.base : role === "previous" ? palette.faint : ["candidate", "shadow"].includes(role) ? palette.cand : [palette.cand, palette.third, palette.fourth][Math.max(0, index - 1) % 3];
   const number = (value) => {
     const size = Math.abs(value);
     const digits = size !== 0 && size < 1000 ? { maximumSignificantDigits: 3 } : { maximumFractionDigits: 0 };
@@ -64,7 +64,7 @@
           const [low, high] = data.edges[hits[0].dataIndex];
           return tip(`${milliseconds(low)} to ${milliseconds(high)}`, hits.map((hit) => [hit.color, hit.seriesName, `${number(hit.value[1])}${thin}%`]));
         }),
-        xAxis: { ...axis(), type: "log", min: data.edges[0][0], max: data.edges.at(-1)[1], splitLine: { show: false }, axisLabel: { ...axis().axisLabel, formatter: milliseconds }, minorTick: { show: true, length: 3, lineStyle: { color: palette.line } } },
+        xAxis: { ...axis(), type: "log", min: data.edges[0][0], max: data.edges.at(-1)[1], splitLine: { show: false }, axisLabel: { ...axis().axisLabel, formatter: milliseconds, showMinLabel: false }, minorTick: { show: true, length: 3, lineStyle: { color: palette.line } } },
         yAxis: { ...axis(), type: "value", axisLine: { show: false }, axisLabel: { ...axis().axisLabel, formatter: `{value}${thin}%` } },
         series: data.series.map((one, index) => {
           const colour = ofRole(one.role, index);
@@ -77,7 +77,7 @@
             smoothMonotone: "x",
             lineStyle: { color: colour, width: 2 },
             itemStyle: { color: colour },
-            areaStyle: { color: colour, opacity: 0.13 },
+            areaStyle: { color: colour, opacity: 0.1 },
             markLine: {
               symbol: "none",
               silent: true,
@@ -102,7 +102,7 @@
           data: one.values,
           barMaxWidth: 30,
           barGap: "8%",
-          itemStyle: { color: ofRole(one.role, index), borderRadius: [3, 3, 0, 0] },
+          itemStyle: { color: ofRole(one.role, index), opacity: one.role === "shadow" ? 0.45 : 1, borderRadius: [3, 3, 0, 0] },
         })),
       };
     },
@@ -123,7 +123,7 @@
         itemStyle: { color: colour },
       });
       return {
-        ...base({ top: 16, right: 60 }),
+        ...base({ top: 16 }),
         tooltip: hover((hits) => {
           const point = data.points[hits[0].dataIndex];
           return tip(clock(point[0]), [[palette.bad, "against", power(point[1])], [palette.good, "for", power(point[2])]]);
@@ -137,7 +137,7 @@
               symbol: "none",
               silent: true,
               data: [
-                { yAxis: data.threshold, lineStyle: { color: palette.muted, type: [5, 4], width: 1.4 }, label: { formatter: "decides", color: palette.muted, fontSize: 11, position: "end" } },
+                { yAxis: data.threshold, lineStyle: { color: palette.muted, type: [5, 4], width: 1.4 }, label: { show: false } },
                 ...data.shares.slice(1).map(([time, share]) => ({ xAxis: time, lineStyle: { color: palette["line-strong"], type: "solid", width: 1 }, label: { formatter: `${number(share)}${thin}%`, color: palette.faint, fontSize: 10.5, position: "insideEndTop", rotate: 0, distance: [3, -2], align: "left" } })),
               ],
             },
@@ -150,7 +150,7 @@
     intervals(data) {
       const series = [];
       data.arms.forEach((arm, index) => {
-        const colour = ofRole("", index);
+        const colour = ofRole("", index + 1);
         const points = arm.points;
         const hidden = { lineStyle: { opacity: 0 }, showSymbol: false, silent: true, tooltip: { show: false }, stack: arm.name, stackStrategy: "all" };
         series.push({ ...hidden, type: "line", name: `${arm.name} low`, data: points.map(([time, , low]) => [time, low]) });
@@ -162,17 +162,19 @@
           showSymbol: points.length < 3,
           lineStyle: { color: colour, width: 2 },
           itemStyle: { color: colour },
-          markLine: index ? undefined : { symbol: "none", silent: true, data: [{ yAxis: 0 }], lineStyle: { color: palette.muted, type: [5, 4], width: 1.4 }, label: { formatter: "no difference", color: palette.muted, fontSize: 11, position: "insideEndTop" } },
+          endLabel: { show: data.arms.length > 1, formatter: "{a}", color: colour, fontSize: 11, fontWeight: 600, distance: 6 },
+          labelLayout: { moveOverlap: "shiftY" },
+          markLine: index ? undefined : { symbol: "none", silent: true, data: [{ yAxis: 0 }], lineStyle: { color: palette.muted, type: [5, 4], width: 1.4 }, label: { formatter: "no difference", color: palette.muted, fontSize: 11, position: "insideStartTop" } },
         });
       });
       // The first intervals are as wide as everything; the picture is of where they ended up.
       const last = data.arms.map((arm) => arm.points.at(-1));
       const reach = Math.max(...last.map(([, difference, low, high]) => Math.max(Math.abs(low), Math.abs(high), Math.abs(difference) * 2))) * 1.8;
       return {
-        ...base({ left: 56 }),
+        ...base({ left: 56, right: data.arms.length > 1 ? 64 : 16 }),
         tooltip: hover((hits) => {
           const at = hits[0].dataIndex;
-          return tip(clock(hits[0].value[0]), data.arms.filter((arm) => arm.points[at]).map((arm, index) => [ofRole("", index), arm.name, `${number(arm.points[at][1])} (${number(arm.points[at][2])} to ${number(arm.points[at][3])})`]));
+          return tip(clock(hits[0].value[0]), data.arms.filter((arm) => arm.points[at]).map((arm, index) => [ofRole("", index + 1), arm.name, `${number(arm.points[at][1])} (${number(arm.points[at][2])} to ${number(arm.points[at][3])})`]));
         }),
         xAxis: { ...axis(), type: "time", splitLine: { show: false }, axisLabel: { ...axis().axisLabel, formatter: (value) => clock(value).slice(0, 5) } },
         yAxis: { ...axis(), type: "value", min: -reach, max: reach, axisLine: { show: false }, axisLabel: { ...axis().axisLabel, formatter: number, showMinLabel: false, showMaxLabel: false } },

@@ -52,8 +52,8 @@
     }
   }
   function settled() {
-    const live = find("#live");
-    if (live) ahead = Number(live.dataset.now) - Date.now() / 1000;
+    const now = (find("#live") ?? document.body).dataset.now;
+    ahead = Number(now) - Date.now() / 1000;
     tell();
     for (const copy of all("[data-copy]")) copy.hidden = !navigator.clipboard;
   }
