@@ -200,7 +200,7 @@ class Prediction(msgspec.Struct, frozen=True):
 Outcome = Literal["pass", "fail", "undecided", "no_data"]
 
 
-class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What one test concludes, with all that it takes to recompute it. ``no_data`` never counts as a pass."""
 
     guardrail: str

@@ -32,7 +32,7 @@ FAILED = ("failed", "timeout", "breaker_open")
 """The kinds of outcome that are failures of the model."""
 
 
-class VariantFigures(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class VariantFigures(msgspec.Struct, frozen=True, kw_only=True):
     """One variant over ``seconds``. Quantiles in seconds, 0 when nothing was counted; ``rate`` in requests a second since
     the variant's first window in that time."""
 

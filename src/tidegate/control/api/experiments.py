@@ -14,12 +14,12 @@ from tidegate.control.api.documents import documented
 from tidegate.control.experiments.experiment import Experiment, Report, Spec
 from tidegate.errors import NotFound
 
-router = APIRouter(prefix="/experiments", tags=["experiments"])
+router = APIRouter(prefix="/api/v1/experiments", tags=["experiments"])
 
 PATH = "/api/v1/experiments"
 
 
-class StartExperiment(Spec, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class StartExperiment(Spec, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a person asks for, and why."""
 
     reason: Annotated[str, Meta(max_length=1000)] = ""

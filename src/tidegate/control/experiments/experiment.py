@@ -25,7 +25,7 @@ class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     share: Annotated[float, Meta(gt=0, lt=100)]
 
 
-class Metric(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Metric(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: Annotated[str, Meta(min_length=1, max_length=128)]
     kind: Literal["binary", "numeric"] = "binary"
     better: Literal["higher", "lower"] = "higher"
@@ -41,7 +41,7 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return self.missing == "zero" or (self.missing == "auto" and self.kind == "binary")
 
 
-class StopRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class StopRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The first that holds ends the experiment; without any it runs until a person ends it."""
 
     max_seconds: Annotated[float, Meta(gt=0)] | None = None
@@ -52,7 +52,7 @@ class StopRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Fewest units per arm before anything counts as decided."""
 
 
-class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a person asks for."""
 
     name: Name
@@ -69,7 +69,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     stop: StopRules = StopRules()
 
 
-class Experiment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Experiment(msgspec.Struct, frozen=True, kw_only=True):
     spec: Spec
     models: Mapping[str, ModelRef]
     """Arm -> the pinned version that it serves; the control arm included."""
@@ -99,7 +99,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.state in ("pending", "running")
 
 
-class Estimate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     """Of one metric in one arm: the mean over units and its interval."""
 
     metric: str
@@ -112,7 +112,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     interval: tuple[float, float] | None = None
 
 
-class Comparison(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """One arm against the control arm; the interval holds at any time, with confidence 1 − alpha."""
 
     metric: str
@@ -131,7 +131,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Share of the variance that the covariate explained."""
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Report(msgspec.Struct, frozen=True, kw_only=True):
     experiment: str
     time: float
     units: Mapping[str, int]

@@ -24,7 +24,7 @@ class RegistryAway(Refused):
     reason = "registry_away"
 
 
-class ModelVersion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
     """One immutable version. Only its aliases and, in MLflow, its stage and tags ever change."""
 
     name: str

@@ -32,7 +32,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     began: Release | None = None
 
 
-class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Line(msgspec.Struct, frozen=True, kw_only=True):
     """An entry as it is shown."""
 
     revision: int

@@ -79,7 +79,7 @@ class Look(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     kept: Kept | None = None
 
 
-class Point(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Point(msgspec.Struct, frozen=True, kw_only=True):
     """A look as it is shown: the evidence over time."""
 
     tick: int

@@ -25,7 +25,7 @@ State = Literal[
 OPEN: tuple[State, ...] = ("pending", "shadow", "ramping", "baking", "paused", "inconclusive")
 
 
-class Side(msgspec.Struct, frozen=True, omit_defaults=True):
+class Side(msgspec.Struct, frozen=True):
     """What was counted for one variant since the release began; quantiles in seconds, of the current step."""
 
     requests: int = 0
@@ -37,7 +37,7 @@ class Side(msgspec.Struct, frozen=True, omit_defaults=True):
     outputs: Mapping[str, int] = {}
 
 
-class Release(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Release(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     endpoint: str
     baseline: ModelRef
