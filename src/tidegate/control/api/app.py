@@ -25,8 +25,9 @@ from tidegate.control.api import (
 from tidegate.control.api.edge import Edge
 from tidegate.control.api.services import Services
 
-PREFIX = "/api/v1"
-RESOURCES: tuple[APIRouter, ...] = (
+ROUTERS: tuple[APIRouter, ...] = (
+    health.router,
+    documents.router,
     releases.router,
     stream.router,
     endpoints.router,
@@ -56,10 +57,8 @@ def make_app(services: Services, *, with_console: bool = True) -> FastAPI:
     app.state.streams = stream.Streams()
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
     errors.install(app)
-    app.include_router(health.router)
-    app.include_router(documents.router)
-    for router in RESOURCES:
-        app.include_router(router, prefix=PREFIX)
+    for router in ROUTERS:
+        app.router.routes.extend(router.routes)
     if with_console:
         console.mount(app, services)
     app.add_middleware(

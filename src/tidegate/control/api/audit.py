@@ -14,7 +14,7 @@ from tidegate.control.api.documents import documented
 from tidegate.errors import InvalidInput
 from tidegate.storage.records import AuditRow
 
-router = APIRouter(prefix="/audit-events", tags=["audit-events"])
+router = APIRouter(prefix="/api/v1/audit-events", tags=["audit-events"])
 
 
 class AuditEvent(msgspec.Struct, frozen=True, kw_only=True):

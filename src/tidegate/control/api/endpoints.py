@@ -14,7 +14,7 @@ from tidegate.control.figures import EndpointFigures, InstanceHealth, Split, Var
 from tidegate.errors import NotFound
 from tidegate.storage.records import Acknowledgement
 
-router = APIRouter(prefix="/endpoints", tags=["endpoints"])
+router = APIRouter(prefix="/api/v1/endpoints", tags=["endpoints"])
 
 
 class Having(msgspec.Struct, frozen=True, kw_only=True):

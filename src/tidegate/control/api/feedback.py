@@ -19,7 +19,7 @@ from tidegate.storage.tables import feedback as table
 if TYPE_CHECKING:
     from tidegate.storage.store import Unit
 
-router = APIRouter(prefix="/feedback", tags=["feedback"])
+router = APIRouter(prefix="/api/v1/feedback", tags=["feedback"])
 
 Text = Annotated[str, Meta(max_length=256)]
 Number = Annotated[float, Meta(ge=-1e300, le=1e300)]

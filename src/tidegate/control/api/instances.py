@@ -9,7 +9,7 @@ from tidegate.control.api.calls import Cursor, Limit, Operating, in_pages
 from tidegate.control.api.documents import documented
 from tidegate.control.figures import InstanceHealth
 
-router = APIRouter(prefix="/instances", tags=["instances"])
+router = APIRouter(prefix="/api/v1/instances", tags=["instances"])
 
 
 @router.get("", summary="Serving instances, those that need a look first")

@@ -14,7 +14,7 @@ from tidegate.control.api.calls import Administering, Answer, Cursor, Limit, bod
 from tidegate.control.api.documents import documented
 from tidegate.keys import KeyFacts, KeyRole
 
-router = APIRouter(prefix="/api-keys", tags=["api-keys"])
+router = APIRouter(prefix="/api/v1/api-keys", tags=["api-keys"])
 
 PATH = "/api/v1/api-keys"
 Count = Annotated[int, Meta(ge=0, le=1_000_000_000)]

@@ -17,7 +17,7 @@ from tidegate.control.api.documents import documented
 from tidegate.control.registry.base import ModelVersion
 from tidegate.errors import NotAllowed
 
-router = APIRouter(prefix="/models", tags=["models"])
+router = APIRouter(prefix="/api/v1/models", tags=["models"])
 
 PATH = "/api/v1/models"
 T = TypeVar("T")

@@ -21,7 +21,7 @@ from tidegate.errors import InvalidInput, NotFound
 from tidegate.settings import ReleaseSettings
 from tidegate.storage.records import ReleaseRow
 
-router = APIRouter(prefix="/releases", tags=["releases"])
+router = APIRouter(prefix="/api/v1/releases", tags=["releases"])
 
 Reason = Annotated[str, Meta(max_length=1000)]
 PATH = "/api/v1/releases"

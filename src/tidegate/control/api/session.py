@@ -25,7 +25,7 @@ from tidegate.control.api.errors import request_id_of
 from tidegate.control.api.services import Services
 from tidegate.keys import KeyRole
 
-router = APIRouter(prefix="/session", tags=["session"])
+router = APIRouter(prefix="/api/v1/session", tags=["session"])
 
 
 class SignIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -15,7 +15,7 @@ from tidegate.errors import NotFound
 from tidegate.storage.records import Acknowledgement, Published
 from tidegate.types import RoutingSnapshot
 
-router = APIRouter(prefix="/snapshots", tags=["snapshots"])
+router = APIRouter(prefix="/api/v1/snapshots", tags=["snapshots"])
 
 LARGEST = 2**53
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Annotated
 
 import msgspec
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Header, Query, Response
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from tidegate.control.access.caller import Caller
 from tidegate.control.api.calls import Operating
@@ -26,7 +27,7 @@ from tidegate.control.releases.history import Line
 from tidegate.control.releases.release import OPEN, Release
 from tidegate.errors import Overloaded, Refused, TidegateError
 
-router = APIRouter(prefix="/releases", tags=["releases"])
+router = APIRouter(prefix="/api/v1/releases", tags=["releases"])
 
 MOST_STREAMS = 64
 MOST_OF_ONE_KEY = 16
@@ -49,6 +50,11 @@ class Streams:
                 raise Overloaded("too many streams are open; ask for the release instead", 5.0)
             self._open[key] = self._open.get(key, 0) + 1
 
+    @property
+    def open(self) -> int:
+        with self._lock:
+            return sum(self._open.values())
+
     def leave(self, key: str) -> None:
         with self._lock:
             self._open[key] -= 1
@@ -58,7 +64,7 @@ class Streams:
 
 class Happening(msgspec.Struct, frozen=True):
     event: Line | None
-    release: Release
+    release: Release | None
 
 
 @router.get("/{release_id}/events", summary="Follow a release: server-sent events")
@@ -75,50 +81,66 @@ async def events(
     streams.enter(caller.key)
     start = int(last_event_id) if last_event_id else after
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(
-        _follow(services, caller, release_id, start, streams), headers=headers, media_type="text/event-stream"
-    )
+    chunks = follow(services, caller, release_id, start)
+    return _Stream(chunks, lambda: streams.leave(caller.key), headers)
 
 
-async def _follow(
-    services: Services, caller: Caller, release_id: str, after: int, streams: Streams
+class _Stream(StreamingResponse):
+    """Calls ``leave`` however it ends, also when the caller has gone before the first chunk."""
+
+    def __init__(self, chunks: AsyncIterator[bytes], leave: Callable[[], None], headers: dict[str, str]) -> None:
+        super().__init__(chunks, headers=headers, media_type="text/event-stream")
+        self._leave = leave
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._leave()
+
+
+async def follow(
+    services: Services,
+    caller: Caller,
+    release_id: str,
+    after: int,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> AsyncIterator[bytes]:
+    """The chunks of a stream."""
     clock = services.clock
     shown: Release | None = None
-    said = clock.monotonic()
-    try:
-        yield b"retry: 1000\n\n"
-        while True:
-            try:
-                release, new = await run_sync(_look, services, caller, release_id, after)
-            except Refused:  # the store is away: the stream stays, and goes on when it is back
-                release, new = None, []
-            for event in new:
-                after = event.revision
-                yield _event(event.kind, Happening(event, release), event.revision)  # type: ignore[arg-type]
-            if release is not None and not new and release != shown:
-                yield _event("release", Happening(None, release))
-            if new or release != shown:
-                said = clock.monotonic()
-            shown = release or shown
-            if release is not None and release.state not in OPEN:
-                yield _event("end", Happening(None, release))
+    said = checked = clock.monotonic()
+    yield b"retry: 1000\n\n"
+    while not services.stopping.is_set():
+        try:
+            release, new = await run_sync(_look, services, caller, release_id, after)
+        except Refused:  # the store is away: the stream stays, and goes on when it is back
+            release, new = shown, []
+        except TidegateError:
+            return  # the release is gone from the store
+        for event in new:
+            after = event.revision
+            yield _event(event.kind, Happening(event, release), event.revision)
+        if release is not None and not new and release != shown:
+            yield _event("release", Happening(None, release))
+        now = clock.monotonic()
+        if new or release != shown:
+            said = now
+        shown = release
+        if release is not None and release.state not in OPEN:
+            yield _event("end", Happening(None, release))
+            return
+        if now - checked >= BEAT_SECONDS:
+            checked = now
+            if not await run_sync(_lasts, services, caller):
                 return
-            if services.stopping.is_set():
-                return
-            if clock.monotonic() - said >= BEAT_SECONDS:
-                said = clock.monotonic()
-                if not await run_sync(_lasts, services, caller):
-                    return
-                yield b": nothing new\n\n"
-            await asyncio.sleep(LOOK_SECONDS)
-    except TidegateError:
-        return  # the release is gone from the store, or from what this key may see
-    finally:
-        streams.leave(caller.key)
+        if now - said >= BEAT_SECONDS:
+            said = now
+            yield b": nothing new\n\n"
+        await sleep(LOOK_SECONDS)
 
 
-def _look(services: Services, caller: Caller, release_id: str, after: int) -> tuple[Release, list[Line]]:
+def _look(services: Services, caller: Caller, release_id: str, after: int) -> tuple[Release | None, list[Line]]:
     release = visible(services, caller, release_id)
     return release, [line for line in services.releases.events(release_id) if line.revision > after]
 

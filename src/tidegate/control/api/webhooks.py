@@ -19,7 +19,7 @@ from tidegate.control.registry.webhooks import Delivery, Event, StageMoved, pars
 from tidegate.errors import Conflict, NotAuthenticated
 from tidegate.storage.tables import deliveries
 
-router = APIRouter(prefix="/webhooks", tags=["webhooks"])
+router = APIRouter(prefix="/api/v1/webhooks", tags=["webhooks"])
 
 PRODUCTION = "production"
 
