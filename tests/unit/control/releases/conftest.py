@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,13 +9,11 @@ from tests.unit.control.releases.plane import Plane
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[Callable[..., Plane]]:
+def make(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Plane]]:
     made: list[Plane] = []
 
     def factory(*given: Any, **named: Any) -> Plane:
-        folder = tmp_path / str(len(made))
-        folder.mkdir()
-        made.append(Plane(folder, *given, **named))
+        made.append(Plane(tmp_path_factory.mktemp("plane"), *given, **named))
         return made[-1]
 
     yield factory

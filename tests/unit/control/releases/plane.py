@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ from tidegate.settings import (
     Settings,
     StepPlan,
 )
-from tidegate.storage.store import Store, open_store
+from tidegate.storage.records import Published
+from tidegate.storage.store import Store, Unit, open_store
 from tidegate.types import EndpointPlan, ModelRef, Signature
 
 PLAN = ReleaseSettings(
@@ -104,12 +106,8 @@ class Instance:
         self.slow = False
         self.sequence = 0
 
-    def follow(self) -> None:
-        if not self.alive:
-            return
-        now = self.plane.clock.wall()
-        with self.plane.store.begin() as unit:
-            newest = unit.snapshots.latest()
+    def follow(self, unit: Unit, newest: Published | None, now: float) -> None:
+        if self.alive:
             if newest is not None and newest.number != self.snapshot and not self.slow:
                 unit.instances.acknowledge(newest.number, self.name, now, self.refuses)
                 self.snapshot = self.snapshot if self.refuses else newest.number
@@ -128,20 +126,23 @@ class Instance:
 
     def count(self, rates: Mapping[str, float], requests: int, seconds: float = 1.0) -> None:
         """One window per variant that the snapshot in force gives traffic to; ``rates``: failures per variant."""
+        with self.plane.store.begin(durable=False) as unit:
+            unit.windows.add(self.windows(unit, rates, requests, seconds))
+
+    def windows(
+        self, unit: Unit, rates: Mapping[str, float], requests: int, seconds: float = 1.0
+    ) -> list[VariantWindow]:
         if not self.alive or not self.snapshot:
-            return
-        with self.plane.store.read() as unit:
-            found = unit.snapshots.get(self.snapshot)
+            return []
+        found = unit.snapshots.get(self.snapshot)
         assert found is not None
         self.sequence += 1
         start = self.plane.clock.wall() - seconds
-        windows = [
+        return [
             window
             for plan in found.snapshot.endpoints.values()
             for window in self._windows(plan, rates, requests, start, seconds)
         ]
-        with self.plane.store.begin() as unit:
-            unit.windows.add(windows)
 
     def _windows(
         self, plan: EndpointPlan, rates: Mapping[str, float], requests: int, start: float, seconds: float
@@ -183,7 +184,11 @@ class Plane:
 
     def __init__(self, folder: Path, plan: ReleaseSettings = PLAN, instances: int = 2, **sections: Any) -> None:
         self.clock = ManualClock()
-        self.store: Store = open_store(f"sqlite:///{folder}/store.db", clock=self.clock, migrate=True)
+        migrated = folder.parent / "migrated.db"
+        if not migrated.exists():
+            open_store(f"sqlite:///{migrated}", migrate=True).close()
+        shutil.copy(migrated, folder / "store.db")
+        self.store: Store = open_store(f"sqlite:///{folder}/store.db", clock=self.clock)
         self.registry = FakeRegistry()
         self.registry.aliases["iris", "champion"] = "1"
         self.settings = Settings(
@@ -198,9 +203,14 @@ class Plane:
         """A control plane on the same store."""
         return ReleaseService(self.store, self.registry, self.settings, self.clock, holder, prometheus=prometheus)
 
-    def follow(self) -> None:
-        for instance in self.instances:
-            instance.follow()
+    def follow(self, rates: Mapping[str, float] | None = None, requests: int = 0) -> None:
+        """The instances count what came since the last second, then put the newest snapshot in force."""
+        with self.store.begin(durable=False) as unit:
+            newest = unit.snapshots.latest()
+            found = [w for instance in self.instances for w in instance.windows(unit, rates or {}, requests)]
+            for instance in self.instances:
+                instance.follow(unit, newest, self.clock.wall())
+            unit.windows.add(found if requests else [])
 
     def seconds(
         self, number: int = 1, requests: int = 100, service: ReleaseService | None = None, **rates: float
@@ -208,10 +218,7 @@ class Plane:
         """Time passes: each second has traffic, the instances follow, and the control plane looks."""
         for _ in range(number):
             self.clock.advance(1.0)
-            if requests:
-                for instance in self.instances:
-                    instance.count(rates, requests)
-            self.follow()
+            self.follow(rates, requests)
             (service or self.service).tick()
 
     def start(self, version: int = 2, **given: Any) -> Release:
