@@ -51,9 +51,12 @@ class Running(msgspec.Struct):
 
 
 def _mlflow(folder: Path, port: int) -> tuple[list[str], Mapping[str, str]]:
+    """On SQLite, or on the database whose URL is in the file ``database`` of the folder."""
+    named = folder / "database"
+    database = named.read_text() if named.exists() else f"sqlite:///{folder / 'mlflow.db'}"
     command = [
         sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
-        "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", "--artifacts-destination", str(folder / "artifacts"),
+        "--backend-store-uri", database, "--artifacts-destination", str(folder / "artifacts"),
     ]  # fmt: skip
     environment = {
         "MLFLOW_DISABLE_TELEMETRY": "true",

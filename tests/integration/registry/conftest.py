@@ -17,6 +17,17 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def mlflow_on_postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = shared_folder(tmp_path_factory)
+    own = folder / "mlflow-on-postgresql"
+    with shared("postgresql", folder) as database:
+        own.mkdir(exist_ok=True)
+        (own / "database").write_text(database.replace("postgresql://", "postgresql+psycopg://"))
+        with shared("mlflow", own) as url:
+            yield url
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a registry tells MLflow through the environment ends with the test."""

@@ -33,6 +33,12 @@ class TestMlflowRegistry(RegistryContract):
     pass
 
 
+class TestMlflowRegistryOnPostgreSQL(RegistryContract):
+    @pytest.fixture
+    def registry(self, mlflow_on_postgresql: str) -> Registry:
+        return MlflowRegistry(settings.Registry(kind="mlflow", uri=mlflow_on_postgresql))
+
+
 @pytest.fixture
 def client(mlflow_server: str) -> Any:
     with warnings.catch_warnings():
