@@ -57,43 +57,41 @@ def output_of(signature: Signature) -> str:
 
 
 def count_outputs(kinds: MutableMapping[str, int], arrays: Sequence[Array], labels: Sequence[str]) -> None:
-    """Adds each row of the arrays, of shapes (n,) or (n, 1), to ``kinds``. Wider ones are not one prediction a row."""
-    flat = [array.reshape(-1) for array in arrays if array.ndim and array.size == len(array)]
-    if not flat:
+    """Adds each row of the arrays, of shapes (n,) or (n, 1) and one dtype, to ``kinds``. Wider ones are left out: they
+    are not one prediction a row."""
+    values = _values(arrays)
+    if not values:
         return
-    values = np.concatenate(flat)
-    for kind, count in _kinds(values, labels):
+    found = _binned(values) if arrays[0].dtype.kind == "f" and not labels else _counted(values, labels)
+    for kind, count in found:
         if kind in kinds or len(kinds) < OUTPUT_KINDS - 1:
             kinds[kind] = kinds.get(kind, 0) + count
         else:
             kinds[OTHER] = kinds.get(OTHER, 0) + count
 
 
-def _kinds(values: Array, labels: Sequence[str]) -> Iterable[tuple[str, int]]:
-    if values.dtype.kind not in "iufb":
-        return [(kind_of(value), count) for value, count in Counter(values.tolist()).items()]
-    if values.dtype.kind == "f" and not labels:
-        return _binned(values)
-    if labels or values.dtype.kind == "b":
-        found, counts = np.unique(values, return_counts=True)
-        return [(label_of(v, labels), n) for v, n in zip(found.tolist(), counts.tolist(), strict=True)]
-    few = (values >= -1) & (values < OUTPUT_KINDS)
-    return [*_counted(values[few]), *_binned(values[~few])]
+def _values(arrays: Sequence[Array]) -> list[Any]:
+    try:
+        return [array.item() for array in arrays]  # one row each, as most requests have
+    except ValueError:
+        return [value for array in arrays if array.size == len(array) for value in array.reshape(-1).tolist()]
 
 
-def kind_of(value: Any) -> str:
-    return label_of(value)[:_LONGEST]
+def _counted(values: list[Any], labels: Sequence[str]) -> Iterable[tuple[str, int]]:
+    try:
+        counts = Counter(values)
+    except TypeError:  # lists and the like
+        counts = Counter(map(str, values))
+    return [(_kind_of(value, labels), count) for value, count in counts.items()]
 
 
-def _counted(values: Array) -> list[tuple[str, int]]:
-    if not len(values):
-        return []
-    counts = np.bincount(values.astype(np.int64) + 1)
-    return [(str(index - 1), int(counts[index])) for index in np.flatnonzero(counts).tolist()]
+def _kind_of(value: Any, labels: Sequence[str]) -> str:
+    """Whole numbers without names are classes while they are small."""
+    if type(value) is int and not labels and not -1 <= value < OUTPUT_KINDS:
+        return name_of_bin(bin_of(value))
+    return label_of(value, labels)[:_LONGEST]
 
 
-def _binned(values: Array) -> list[tuple[str, int]]:
-    if not len(values):
-        return []
-    found, counts = np.unique(bins_of(values), return_counts=True)
+def _binned(values: list[float]) -> Iterable[tuple[str, int]]:
+    found, counts = np.unique(bins_of(np.array(values, np.float64)), return_counts=True)
     return [(name_of_bin(index), count) for index, count in zip(found.tolist(), counts.tolist(), strict=True)]

@@ -9,6 +9,7 @@ import random
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from tidegate.clock import Clock, SystemClock
-from tidegate.errors import NotReady, Overloaded, Refused, UserError
+from tidegate.errors import NotReady, Overloaded, Refused, StoreAway, UserError
 from tidegate.metrics import Metrics
 from tidegate.observations import Exposure, Feedback, VariantWindow
 from tidegate.serving.events.base import Batch, Sink, process_name
@@ -43,6 +44,7 @@ ADOPT_TURNS = 10
 """Turns between two looks for spools of processes that have ended."""
 MOST_FEEDBACK = 32
 """Calls with feedback that may wait for the store at once."""
+FEEDBACK_SECONDS = 10.0
 
 _WINDOW_BYTES, _KIND_BYTES = 1200, 90
 
@@ -89,6 +91,8 @@ class Recorder:
         self._failures = self._oddities = 0
         self._turn = 0
         self._asking = 0
+        # Threads of its own: while the store hangs, models must load all the same.
+        self._writers = ThreadPoolExecutor(2, thread_name_prefix="tidegate-feedback")
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -122,6 +126,7 @@ class Recorder:
     def close(self, timeout: float) -> None:
         """Writes what is left, for at most ``timeout`` seconds. Exposures that the store did not take stay on disk."""
         self._stopped.set()
+        self._writers.shutdown(wait=False, cancel_futures=True)
         if self._thread is not None:
             self._thread.join(timeout)
             if self._thread.is_alive():
@@ -267,16 +272,25 @@ class Recorder:
             spool.forget(position)
 
     async def feedback(self, rows: Sequence[Feedback]) -> int:
-        """How many of the rows are new, once they are durable. Raises Refused while the store is away."""
+        """How many of the rows are new, once they are durable. Raises Refused while the store is away, and when it does
+        not answer in time; what is written after all is known when it comes again."""
         if self._asking >= MOST_FEEDBACK:
             raise Overloaded("too much feedback waits for the store; try again later")
+        writing = asyncio.get_running_loop().run_in_executor(self._writers, self._sink.feedback, rows)
         self._asking += 1
+        writing.add_done_callback(self._written)
         try:
-            return await asyncio.to_thread(self._sink.feedback, rows)
+            async with asyncio.timeout(FEEDBACK_SECONDS):
+                return await asyncio.shield(writing)
+        except TimeoutError:
+            raise StoreAway("the store does not answer", retry_after=5.0) from None
         except UserError as error:
             raise NotReady(f"feedback cannot be kept: {error}", retry_after=10.0) from error
-        finally:
-            self._asking -= 1
+
+    def _written(self, writing: asyncio.Future[int]) -> None:
+        self._asking -= 1
+        if not writing.cancelled():
+            writing.exception()  # read, so that asyncio does not report it as lost
 
 
 def _size(window: VariantWindow) -> int:
