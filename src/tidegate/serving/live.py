@@ -180,6 +180,8 @@ class Live:
             if turn == self._turn:
                 self.last_error = str(error) if isinstance(error, TidegateError) else type(error).__name__
                 self._discard_fresh()
+            else:
+                self._sweep()
             raise
         finally:
             if turn == self._turn:

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
-from tidegate.apps.owner import Owner, StateFile
+from tidegate.apps.owner import Owner, Refused, StateFile
 from tidegate.config import Loaded
 from tidegate.errors import ConfigError, NotFound, UserError
+from tidegate.serving.snapshots.publication import Origin, Publication
 from tidegate.settings import EndpointSettings, Server, Settings
+from tidegate.types import EndpointPlan, ModelRef, Variant
 
 
 class Source:
@@ -179,3 +181,101 @@ def test_what_changes_while_it_is_loaded_is_another_change(source: Source) -> No
     source.owner.accept(desired)
     assert not source.owner.changed()  # perhaps it is still being written
     assert source.owner.changed()
+
+
+def published(number: int, model: str = "fake:b", origin: Origin = "store") -> Publication:
+    plan = EndpointPlan("iris", (Variant("baseline", ModelRef(model)),))
+    return Publication(number, {"iris": plan}, float(number), origin)
+
+
+def test_what_is_published_is_followed_once(source: Source) -> None:
+    owner = source.owner
+    assert owner.to_follow() is None
+    owner.heard(published(7))
+    wanted = owner.to_follow()
+    assert wanted is not None
+    assert (wanted.number, wanted.snapshot, wanted.published) == (2, 7, published(7))
+    owner.accept(wanted)
+    assert owner.to_follow() is None
+    assert owner.reread().snapshot == 7  # a reload keeps it
+
+
+def test_what_was_refused_is_tried_again_when_something_changes(source: Source) -> None:
+    owner = source.owner
+    owner.heard(published(7))
+    wanted = owner.to_follow()
+    assert wanted is not None
+    owner.refuse(wanted, "no such file", 5.0)
+    assert owner.refused == Refused(7, "no such file", 5.0)
+    assert owner.to_follow() is None
+    owner.accept(owner.reread())
+    again = owner.to_follow()
+    assert again is not None
+    assert again.snapshot == 7
+    owner.refuse(again, "no such file", 6.0)
+    owner.heard(published(8))
+    newer = owner.to_follow()
+    assert newer is not None
+    assert newer.snapshot == 8
+    owner.accept(newer)
+    assert owner.refused is None
+
+
+def test_one_that_failed_while_a_newer_one_came_does_not_refuse_the_newer(source: Source) -> None:
+    owner = source.owner
+    owner.heard(published(7))
+    wanted = owner.to_follow()
+    assert wanted is not None
+    owner.heard(published(8))
+    owner.refuse(wanted, "no such file", 5.0)
+    newer = owner.to_follow()
+    assert newer is not None
+    assert newer.snapshot == 8
+
+
+def test_a_start_takes_the_best_that_can_be_loaded(source: Source) -> None:
+    owner = source.owner
+    owner.begin_with(published(9), published(8, origin="disk"))
+    assert owner.desired.snapshot == 9
+    assert owner.fall_back("no such file", 5.0)
+    assert (owner.desired.snapshot, owner.desired.published) == (8, published(8, origin="disk"))
+    assert owner.fall_back("nor this", 6.0)
+    assert owner.desired.published is None
+    assert not owner.fall_back("nor that", 7.0)
+    assert owner.desired.number == 3  # each is another thing to apply
+
+
+def test_what_could_not_be_loaded_at_the_start_is_not_tried_again(source: Source) -> None:
+    owner = source.owner
+    owner.heard(published(9))
+    owner.begin_with(owner.newest, None)
+    assert owner.fall_back("no such file", 5.0)
+    assert owner.refused == Refused(9, "no such file", 5.0)
+    assert owner.to_follow() is None
+
+
+def test_the_same_snapshot_in_store_and_on_disk_is_tried_once(source: Source) -> None:
+    source.owner.begin_with(published(9), published(9, origin="disk"))
+    assert source.owner.fall_back("no", 1.0)
+    assert source.owner.desired.published is None
+
+
+def test_what_needs_no_load_comes_first(source: Source) -> None:
+    owner = source.owner
+    churn = EndpointPlan("churn", (Variant("baseline", ModelRef("c1")),))
+    more = EndpointPlan("churn", (Variant("baseline", ModelRef("c1")), Variant("candidate", ModelRef("c2"))))
+    two = EndpointPlan("iris", (Variant("baseline", ModelRef("i1")), Variant("candidate", ModelRef("i2"), 500)))
+    one = EndpointPlan("iris", two.variants[:1])
+    owner.heard(Publication(7, {"iris": two, "churn": churn}))
+    owner.begin_with(owner.newest)
+    owner.heard(Publication(8, {"iris": one, "churn": more}))
+    first = owner.to_follow()
+    assert first is not None
+    assert first.published == Publication(7, {"iris": one, "churn": churn})
+    owner.accept(first)
+    rest = owner.to_follow()
+    assert rest is not None
+    assert rest.published == owner.newest
+    owner.refuse(first, "unlikely", 1.0)
+    assert owner.refused is not None
+    assert owner.refused.number == 8

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
+from collections.abc import Mapping
 from time import perf_counter
 
 import msgspec
@@ -15,7 +17,7 @@ from tidegate.metrics import Metrics
 from tidegate.serving.live import Live
 from tidegate.serving.runtimes.base import LoadedModel
 from tidegate.settings import Batching, Cache, EndpointSettings, VariantSettings
-from tidegate.telemetry import MODEL_LOAD_SECONDS, MODEL_MEMORY_BYTES, RELEASE_SHARE, SNAPSHOT_NUMBER
+from tidegate.telemetry import MODEL_LOAD_SECONDS, MODEL_MEMORY_BYTES, RELEASE_SHARE, REQUESTS, SNAPSHOT_NUMBER
 from tidegate.testing.predictor import FunctionRuntime
 from tidegate.types import EndpointPlan, ModelRef, RoutingSnapshot, Signature, Tensors, TensorSpec, Variant
 
@@ -363,3 +365,115 @@ async def test_an_operator_reads_why_a_load_failed() -> None:
         live = Live(plane._load, plane.metrics, operate)
         with pytest.raises(NotReady, match=r"load of 'e' failed, what was in force stays: m\.onnx: no such file"):
             await live.load_endpoint("e")
+
+
+def named(number: int, shares: Mapping[str, int], **models: str) -> tuple[RoutingSnapshot, dict[str, EndpointSettings]]:
+    """One endpoint: which model each variant has, in order, and its share in basis points."""
+    variants = tuple(
+        Variant(name, ModelRef(model, "e", model, f"sha256:{model}"), share=shares.get(name, 0))
+        for name, model in models.items()
+    )
+    return RoutingSnapshot(number, {"e": EndpointPlan("e", variants)}, "e"), {"e": EndpointSettings(model="m")}
+
+
+async def test_a_release_and_its_rollback_load_each_model_once() -> None:
+    """argoproj/argo-rollouts#574, #2939: the way back is one publication, from any state, with nothing to wait for."""
+    async with serving({"baseline": times(1), "new": times(2)}) as plane:
+        live = plane.live
+        await live.apply(*named(2, {}, baseline="baseline", candidate="new"))
+        assert plane.loads == ["baseline", "candidate"]
+        assert await plane.ask(3, forced="candidate") == [6]
+        old = live.endpoint("e").baseline
+        for number, share in ((3, 100), (4, 5000), (5, 10_000)):
+            await live.apply(*named(number, {"candidate": share}, baseline="baseline", candidate="new"))
+        await live.apply(*named(6, {}, baseline="new", previous="baseline"))
+        endpoint = live.endpoint("e")
+        assert await plane.ask(3) == [6]
+        assert await plane.ask(3, forced="previous") == [3]
+        assert endpoint.versions["previous"].batcher is old.batcher
+        assert endpoint.versions["previous"].variant == "previous"
+        await live.apply(*named(7, {}, baseline="baseline"))
+        assert await plane.ask(3) == [3]
+        assert live.endpoint("e").baseline is old
+        assert plane.loads == ["baseline", "candidate"]
+        assert plane.count(REQUESTS, "e", "baseline") == 2  # by the name that each had when it answered
+        assert plane.count(REQUESTS, "e", "candidate") == plane.count(REQUESTS, "e", "previous") == 1
+
+
+async def test_two_variants_of_one_model_have_a_version_each() -> None:
+    """So that an A/A experiment has two queues, two breakers and two sets of figures."""
+    async with serving({"baseline": times(1)}) as plane:
+        await plane.live.apply(*named(2, {"candidate": 5000}, baseline="baseline", candidate="baseline"))
+        versions = plane.live.endpoint("e").versions
+        assert versions["baseline"].breaker is not versions["candidate"].breaker
+        await plane.live.apply(*named(3, {"candidate": 1}, baseline="baseline", candidate="baseline"))
+        assert plane.live.endpoint("e").versions == versions
+        assert plane.loads == ["baseline", "candidate"]
+
+
+class Held:
+    """A loader that is held while it loads some models, and tells which it began."""
+
+    def __init__(self, *models: str) -> None:
+        self.began: list[str] = []
+        self.closed: list[Closing] = []
+        self._held = models
+        self._go = threading.Event()
+
+    def __call__(self, variant: Variant, settings: EndpointSettings) -> LoadedModel:
+        self.began.append(variant.model.uri)
+        if variant.model.uri in self._held:
+            assert self._go.wait(20), "nobody let it go"
+        model, runtime = closing(2.0)
+        self.closed.append(runtime)
+        return model
+
+    def let_go(self) -> None:
+        self._go.set()
+
+
+async def test_a_rollback_does_not_wait_for_the_candidate_that_it_removes() -> None:
+    loader = Held("slow")
+    live = Live(loader, Metrics())
+    await live.apply(*named(2, {}, baseline="old"))
+    preparing = asyncio.ensure_future(live.prepare(*named(3, {}, baseline="old", candidate="slow")))
+    await until(lambda: "slow" in loader.began)
+    await live.apply(*named(4, {}, baseline="old"))
+    assert live.snapshot.number == 4
+    loader.let_go()
+    with pytest.raises(ModelError, match="snapshot 3 was overtaken"):
+        await preparing
+    await until(lambda: len(loader.closed) == 2 and loader.closed[1].closed == 1)  # nobody wants it any more
+    assert loader.closed[0].closed == 0
+    await live.close()
+
+
+async def test_a_load_that_a_newer_snapshot_needs_too_goes_on() -> None:
+    loader = Held("slow")
+    live = Live(loader, Metrics())
+    await live.apply(*named(2, {}, baseline="old"))
+    first = asyncio.ensure_future(live.prepare(*named(3, {}, baseline="old", candidate="slow")))
+    await until(lambda: "slow" in loader.began)
+    first.cancel()
+    second = asyncio.ensure_future(live.apply(*named(4, {"candidate": 100}, baseline="old", candidate="slow")))
+    await asyncio.sleep(0)
+    loader.let_go()
+    await second
+    assert loader.began == ["old", "slow"]
+    assert [runtime.closed for runtime in loader.closed] == [0, 0]
+    assert live.snapshot.number == 4
+    await live.close()
+
+
+async def test_what_a_cancelled_preparation_was_loading_is_closed() -> None:
+    loader = Held("slow")
+    live = Live(loader, Metrics())
+    await live.apply(*named(2, {}, baseline="old"))
+    first = asyncio.ensure_future(live.prepare(*named(3, {}, baseline="old", candidate="slow")))
+    await until(lambda: "slow" in loader.began)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    loader.let_go()
+    await until(lambda: len(loader.closed) == 2 and loader.closed[1].closed == 1)
+    await live.close()
