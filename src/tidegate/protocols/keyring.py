@@ -25,7 +25,8 @@ class Caller:
 
     __slots__ = ("_meter", "facts", "key", "reported", "used")
 
-    def __init__(self, known: KnownKey, meter: Meter) -> None:
+    def __init__(self, known: KnownKey, meter: Meter | None) -> None:
+        """``meter``: None for a key without limits over time."""
         self.key = known
         self.facts = known.facts
         self.used = 0.0
@@ -34,18 +35,19 @@ class Caller:
 
     def enter(self, now: float) -> None:
         """Counts a call, until ``leave``. Raises RateLimited. ``now``: monotonic seconds."""
-        facts = self.facts
-        if facts.concurrency and self._meter.in_flight >= facts.concurrency:
+        facts, meter = self.facts, self._meter
+        if meter is None:
+            return
+        if facts.concurrency and meter.in_flight >= facts.concurrency:
             raise RateLimited(f"this key has {facts.concurrency} calls in flight, which is its limit", 1.0)
         if facts.requests_per_minute:
-            wait = self._meter.take(facts.requests_per_minute, now)
+            wait = meter.take(facts.requests_per_minute, now)
             if wait:
                 raise RateLimited(f"this key may make {facts.requests_per_minute} calls a minute", wait)
-        if facts.concurrency:
-            self._meter.enter()
+        meter.enter()
 
     def leave(self) -> None:
-        if self.facts.concurrency:
+        if self._meter is not None:
             self._meter.leave()
 
     def check(self, endpoint: str, rows: int = 0) -> None:
@@ -79,7 +81,8 @@ class Keyring:
         """These are the keys from now on; calls in flight end under what was true when they began."""
         before, self._callers = self._callers, {}
         for known in keys:
-            caller = self._callers[known.id] = Caller(known, self._meters.of(known.id))
+            limited = known.facts.concurrency or known.facts.requests_per_minute
+            caller = self._callers[known.id] = Caller(known, self._meters.of(known.id) if limited else None)
             if known.id in before:
                 caller.used, caller.reported = before[known.id].used, before[known.id].reported
         self.known = True

@@ -63,24 +63,24 @@ class Meter:
 class Meters:
     """``folder`` is shared by all ``processes`` of a server; without one, this process counts alone."""
 
-    def __init__(self, folder: Path | None = None, index: int = 0, processes: int = 1) -> None:
+    def __init__(self, folder: Path | None = None, index: int = 0, processes: int = 1, most: int = MOST_KEYS) -> None:
         self._index = index
         self._cells = _TIME.size + max(processes, index + 1) * _COUNT.size
         self._path = None if folder is None else folder / FILE
         self._memory: memoryview | None = None
         self._known: dict[str, Meter] = {}
+        self._places: dict[bytes, int] = {}
+        self._end = 0
+        """Up to here the places were read; all later ones were free then."""
         if self._path is not None:
-            size = MOST_KEYS * self._size
+            size = most * (_ID_BYTES + self._cells)
             with self._path.open("a+b") as file:
                 if file.seek(0, 2) < size:
                     file.truncate(size)
                 self._memory = memoryview(mmap.mmap(file.fileno(), size))
-            for at in self._taken():
-                self._meter(at).clear()
-
-    @property
-    def _size(self) -> int:
-        return _ID_BYTES + self._cells
+            self._read(self._memory)
+            for at in self._places.values():
+                self._meter(self._memory, at).clear()
 
     def of(self, key: str) -> Meter:
         """The key's, the same in every process."""
@@ -90,28 +90,28 @@ class Meters:
         return known
 
     def _find(self, name: bytes) -> Meter:
-        if self._memory is None or self._path is None:
-            return Meter(memoryview(bytearray(self._cells)), self._index)
-        with _locked(self._path):
-            for at in range(0, len(self._memory), self._size):
-                found = bytes(self._memory[at : at + _ID_BYTES])
-                if not found.strip(b"\0"):
-                    self._memory[at : at + _ID_BYTES] = name
-                elif found != name:
-                    continue
-                return self._meter(at)
+        memory = self._memory
+        if memory is not None and self._path is not None:
+            with _locked(self._path):
+                self._read(memory)
+                if name not in self._places and self._end < len(memory):
+                    memory[self._end : self._end + _ID_BYTES] = name
+                    self._read(memory)
+            if name in self._places:
+                return self._meter(memory, self._places[name])
         return Meter(memoryview(bytearray(self._cells)), self._index)
 
-    def _meter(self, at: int) -> Meter:
-        assert self._memory is not None
-        return Meter(self._memory[at + _ID_BYTES : at + self._size], self._index)
-
-    def _taken(self) -> Iterator[int]:
-        assert self._memory is not None
-        for at in range(0, len(self._memory), self._size):
-            if not bytes(self._memory[at : at + _ID_BYTES]).strip(b"\0"):
+    def _read(self, memory: memoryview) -> None:
+        """Which places were taken since the last time."""
+        while self._end < len(memory):
+            name = bytes(memory[self._end : self._end + _ID_BYTES])
+            if not name.strip(b"\0"):
                 return
-            yield at
+            self._places[name] = self._end
+            self._end += _ID_BYTES + self._cells
+
+    def _meter(self, memory: memoryview, at: int) -> Meter:
+        return Meter(memory[at + _ID_BYTES : at + _ID_BYTES + self._cells], self._index)
 
 
 @contextlib.contextmanager
