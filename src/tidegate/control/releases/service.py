@@ -173,7 +173,7 @@ class ReleaseService:
                         f"models:/{name}/{version}",
                         who=origin,
                         reason=f"{name}@{self._aliases.alias_of(endpoint, name)} was moved to version {version}",
-                        requested_by="alias",
+                        requested_by="webhook" if origin.startswith("webhook") else "alias",
                     )
                 )
             except (Conflict, NotFound) as error:

@@ -1,0 +1,98 @@
+"""The registry's alias and the release: always the same in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.unit.control.releases.plane import Plane
+from tidegate import settings
+from tidegate.control.registry.base import RegistryAway
+
+Make = Callable[..., Plane]
+
+
+def test_a_registry_that_is_away_is_tried_again_and_shown(plane: Plane) -> None:
+    release = plane.start()
+    plane.until(release.id, "baking")
+    plane.registry.away = True
+    plane.until(release.id, "promoted")
+    plane.seconds(5)
+    release = plane.service.get(release.id)
+    assert release.alias_pending
+    assert release.waiting == "the alias champion is not moved yet: the registry does not answer"
+    written = len(plane.service.events(release.id))
+    plane.seconds(30)
+    assert len(plane.service.events(release.id)) == written, "the same error is told once"
+    plane.registry.away = False
+    plane.seconds(61)
+    assert plane.service.get(release.id).waiting == ""
+    plane.check()
+    assert plane.service.replay(release.id).agrees
+
+
+def test_a_rollback_while_the_alias_is_still_to_be_moved(plane: Plane) -> None:
+    release = plane.start()
+    plane.until(release.id, "baking")
+    plane.registry.away = True
+    plane.until(release.id, "promoted")
+    plane.service.rollback(release.id, who="ann")
+    plane.registry.away = False
+    plane.seconds(61)
+    plane.check()
+    assert plane.registry.aliases["iris", "champion"] == "1"
+
+
+def test_an_alias_that_was_moved_outside_starts_a_release(plane: Plane) -> None:
+    """MLflow's webhooks do not reach a server: here they begin a release."""
+    plane.registry.aliases["iris", "champion"] = "4"
+    [release] = plane.service.alias_moved("iris", "4", "registry")
+    assert (release.requested_by, release.candidate.version, release.author) == ("alias", "4", "registry")
+    assert plane.service.alias_moved("iris", "4", "webhook 7") == (), "it is being released"
+    assert plane.service.alias_moved("iris", "5", "webhook 7") == (), "one at a time"
+    plane.until(release.id, "promoted")
+    plane.seconds(2)
+    plane.check()
+    assert plane.service.alias_moved("iris", "4", "registry") == (), "our own move is no news"
+
+
+def test_an_alias_that_was_moved_outside_goes_back_when_its_release_is_rolled_back(plane: Plane) -> None:
+    plane.registry.aliases["iris", "champion"] = "4"
+    [release] = plane.service.alias_moved("iris", "4", "webhook 7")
+    assert release.requested_by == "webhook"
+    plane.until(release.id, "rolled_back", candidate=0.5, requests=400)
+    plane.seconds(2)
+    plane.check()
+    assert plane.registry.aliases["iris", "champion"] == "1"
+
+
+@pytest.mark.parametrize(("policy", "alias"), [("ignore", "4"), ("revert", "1")])
+def test_the_settings_say_what_an_outside_move_means(make: Make, policy: str, alias: str) -> None:
+    plane = make(registry=settings.Registry(on_alias_moved=policy))  # type: ignore[arg-type]
+    plane.registry.aliases["iris", "champion"] = "4"
+    assert plane.service.alias_moved("iris", "4", "registry") == ()
+    assert plane.service.list() == []
+    assert plane.registry.aliases["iris", "champion"] == alias
+    with plane.store.read() as unit:
+        reverts = [row for row in unit.audit.list(target="model:iris") if row.action == "alias.revert"]
+    assert len(reverts) == (policy == "revert")
+
+
+def test_models_that_nobody_serves_are_no_news(plane: Plane) -> None:
+    assert plane.service.alias_moved("wine", "2", "registry") == ()
+
+
+def test_a_registry_that_is_away_starts_nothing(plane: Plane) -> None:
+    plane.registry.away = True
+    with pytest.raises(RegistryAway):
+        plane.start()
+    assert plane.service.list() == []
+
+
+def test_models_outside_of_the_registry_move_no_alias(plane: Plane) -> None:
+    release = plane.service.start("iris", "./model.onnx", who="ann")
+    plane.until(release.id, "promoted")
+    plane.seconds(3)
+    assert plane.registry.moves == []
+    assert not plane.service.get(release.id).alias_pending

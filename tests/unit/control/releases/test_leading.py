@@ -1,0 +1,87 @@
+"""Several control planes on one store: one looks, and a killed or sleeping one does no harm."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.control.releases.plane import Plane
+from tidegate.errors import StoreAway
+from tidegate.storage.store import Store
+
+
+def test_one_of_two_looks_and_the_other_takes_over(plane: Plane) -> None:
+    """R13."""
+    second = plane.another("two")
+    release = plane.start()
+    plane.seconds(3)
+    second.tick()
+    assert (plane.service.leads, second.leads) == (True, False)
+    step = plane.service.get(release.id)
+    plane.seconds(5, service=second)
+    assert plane.service.get(release.id).tick == step.tick, "the other one only watches"
+    plane.seconds(6, service=second)
+    assert second.leads
+    assert plane.service.get(release.id).tick > step.tick
+    plane.service.tick()
+    assert not plane.service.leads
+    plane.seconds(40, service=second)
+    assert second.get(release.id).state == "promoted"
+    replay = second.replay(release.id)
+    assert replay.agrees, replay.findings
+
+
+def test_the_lease_that_is_handed_back_is_taken_at_once(plane: Plane) -> None:
+    plane.seconds(1)
+    second = plane.another("two")
+    plane.service.stop()
+    second.tick()
+    assert second.leads
+    assert not plane.service.leads
+
+
+def test_a_person_acts_through_any_of_them(plane: Plane) -> None:
+    release = plane.start()
+    plane.seconds(3)
+    second = plane.another("two")
+    second.pause(release.id, who="ann", reason="wait")
+    plane.seconds(3)
+    assert plane.service.get(release.id).state == "paused"
+    second.resume(release.id, who="ann")
+    plane.until(release.id, "promoted")
+    assert plane.service.replay(release.id).agrees
+
+
+def test_evidence_survives_a_restart(plane: Plane) -> None:
+    release = plane.start()
+    for number in range(60):
+        plane.service = plane.another(f"life-{number}") if number % 7 == 3 else plane.service
+        plane.seconds(1, requests=30)
+        if number % 7 == 2:
+            plane.service.stop()
+    release = plane.service.get(release.id)
+    assert release.state == "promoted"
+    replay = plane.service.replay(release.id)
+    assert replay.agrees, replay.findings
+    with plane.store.read() as unit:
+        stored = [s for s in unit.windows.after("iris", 0) if s.window.snapshot >= release.first]
+    counted = sum(stored_.window.requests for stored_ in stored if stored_.window.snapshot < release.snapshot)
+    seen = plane.service.evidence(release.id)[-1].sides
+    assert sum(side.requests for side in seen.values()) <= counted
+
+
+def test_a_store_that_is_away_is_waited_for(plane: Plane, caplog: pytest.LogCaptureFixture) -> None:
+    class Away(Store):
+        def __init__(self) -> None:
+            super().__init__(plane.store.engine, plane.clock)
+
+        def begin(self, durable: bool = True) -> object:  # type: ignore[override]
+            raise StoreAway("the store cannot be reached")
+
+        read = begin  # type: ignore[assignment]
+
+    kept, plane.store = plane.store, Away()
+    lonely = plane.another("lonely")
+    for _ in range(5):
+        lonely.tick()
+    assert caplog.text.count("releases wait for the store") == 1
+    plane.store = kept
