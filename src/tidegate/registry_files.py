@@ -77,6 +77,7 @@ def tell_mlflow(registry: Registry) -> None:
         os.environ["MLFLOW_TRACKING_URI"] = registry.uri
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 
 def registry_folder(registry: Registry, base: Path) -> Path:

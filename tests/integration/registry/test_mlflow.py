@@ -19,6 +19,8 @@ from tidegate import settings
 from tidegate.control.registry.base import Registry, RegistryAway
 from tidegate.control.registry.mlflow import MlflowRegistry
 from tidegate.errors import InvalidInput, ModelError, NotFound
+from tidegate.serving.runtimes.load import load_model
+from tidegate.settings import Trust
 from tidegate.testing import models
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # MLflow warns about MLflow
@@ -110,9 +112,11 @@ def test_latest_is_the_newest_version(registry: Registry, name: str, run: str) -
     assert len([version for version in registry.versions("") if version.name == name]) == 1
 
 
-def test_mistakes_are_one_line_and_ours(registry: Registry, name: str) -> None:
+def test_mistakes_are_one_line_and_ours(registry: Registry, name: str, run: str) -> None:
     with pytest.raises(ModelError, match="cannot fetch it"):
         registry.ref("runs:/0123456789abcdef0123456789abcdef/model")
+    with pytest.raises(ModelError, match="MLflow"):
+        registry.ref(f"runs:/{run}/nothing")
     with pytest.raises((ModelError, InvalidInput, NotFound)) as caught:
         registry.register(name, "runs:/0123456789abcdef0123456789abcdef/model", metadata={})
     assert "\n" not in str(caught.value)
@@ -154,3 +158,12 @@ def test_nothing_is_made_where_it_is_opened(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(RegistryAway):
         registry.versions("")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_without_a_known_signature_is_told_all_the_same(registry: Registry, name: str, tmp_path: Path) -> None:
+    file = models.write_joblib(models.iris_logistic(), tmp_path / "iris.joblib")
+    registry.register(name, file, metadata={}, aliases=("champion",))
+    assert registry.get(name, "champion").signature is None
+    found = registry.ref(f"models:/{name}@champion")
+    loaded = load_model(found, Trust(pickles=("models:/",)))
+    assert loaded.facts.digest == found.digest

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -59,6 +60,7 @@ class MlflowRegistry:
                 "without that MLflow would make an empty registry in the current folder"
             )
         self._registry_address = os.environ.get("MLFLOW_REGISTRY_URI") or self.address
+        self.where = f"MLflow at {_shown(self.address)}"
         self._trust = trust or Trust()
         self._base = base or Path.cwd()
         self._made: Any = None
@@ -66,7 +68,7 @@ class MlflowRegistry:
         self._signatures: dict[tuple[str, str], Signature | None] = {}
 
     def versions(self, name: str) -> list[ModelVersion]:
-        with translated(f"models:/{name}"):
+        with translated(f"models:/{name}", self.where):
             if not name:
                 return [self._described(newest, model.aliases) for model, newest in self._newest()]
             _check_name(name)
@@ -91,7 +93,10 @@ class MlflowRegistry:
             _check_alias(alias)
         check_metadata(metadata)
         path = local_path(str(source), self._base)
-        with translated(f"models:/{name}"), tempfile.TemporaryDirectory(prefix="tidegate-register-") as folder:
+        with (
+            translated(f"models:/{name}", self.where),
+            tempfile.TemporaryDirectory(prefix="tidegate-register-") as folder,
+        ):
             tags = {key: value for key, value in metadata.items() if not key.startswith("tidegate.")}
             run_id = _run_of(str(source)) or metadata.get("run_id", "")
             if path is not None:
@@ -117,9 +122,9 @@ class MlflowRegistry:
     def set_alias(self, name: str, alias: str, version: str | None) -> None:
         _check_name(name)
         _check_alias(alias)
-        with translated(f"models:/{name}"):
+        with translated(f"models:/{name}", self.where):
             if version is None:
-                with contextlib.suppress(NotFound), translated(name):
+                with contextlib.suppress(NotFound), translated(name, self.where):
                     self._client.delete_registered_model_alias(name, alias)
                 return
             if not _is_number(version):
@@ -157,7 +162,7 @@ class MlflowRegistry:
 
     def _find(self, name: str, which: str, *, by_alias: bool, described: bool = True) -> ModelVersion:
         _check_name(name)
-        with translated(f"models:/{name}"):
+        with translated(f"models:/{name}", self.where):
             model = self._client.get_registered_model(name)
             number = model.aliases.get(which)
             if number is None and not by_alias:
@@ -263,7 +268,7 @@ class MlflowRegistry:
 
         with tempfile.TemporaryDirectory(prefix="tidegate-fetch-") as folder:
             try:
-                with translated(uri):
+                with translated(uri, self.where):
                     local = download_artifacts(
                         artifact_uri=uri,
                         dst_path=folder,
@@ -272,10 +277,12 @@ class MlflowRegistry:
                     )
             except RequestError as error:
                 raise ModelError(f"{uri}: MLflow cannot fetch it: {error}") from error
+            if not any(Path(folder).iterdir()):
+                raise ModelError(f"{uri}: MLflow has no files for it")
             yield Path(local).resolve()
 
     def _create_model(self, name: str) -> None:
-        with contextlib.suppress(InvalidInput), translated(name):
+        with contextlib.suppress(InvalidInput), translated(name, self.where):
             self._client.create_registered_model(name)
 
     def _run(self, name: str) -> str:
@@ -313,29 +320,37 @@ class MlflowRegistry:
 
 
 @contextlib.contextmanager
-def translated(what: str) -> Iterator[None]:
-    """The one place where what MLflow and its transports raise becomes ours."""
+def translated(what: str, where: str = "MLflow") -> Iterator[None]:
+    """The one place where what MLflow and its transports raise becomes ours. ``what`` was asked for, ``where``."""
     try:
         yield
     except (TidegateError, GeneratorExit):
         raise
     except OSError as error:  # requests' errors are OSErrors
-        raise RegistryAway(f"MLflow cannot be reached: {_line(error)}") from error
+        raise RegistryAway(f"{where} cannot be reached: {type(error).__name__}") from error
     except Exception as error:
         code = getattr(error, "error_code", None)
-        if code is None:
-            raise
+        if code is None and type(error).__module__ == "builtins":
+            raise  # a fault of our own, not of the store where MLflow keeps its files
         kind = ERRORS.get(str(code))
         if kind is None:
-            raise RegistryAway(f"MLflow does not answer: {_line(error)}") from error
+            # The text of a failed call quotes its whole address and every layer that failed; the log has the rest.
+            told = "" if " failed with " in str(error) else f": {_line(error)}"
+            raise RegistryAway(f"{where} does not answer{told}") from error
         if kind is ConfigError:
-            raise ConfigError(f"MLflow refuses: {_line(error)}") from error
+            raise ConfigError(f"{where} refuses: {_line(error)}") from error
         raise kind(f"{what}: {_line(error)}") from error
 
 
 def _line(error: BaseException) -> str:
     text = " ".join(str(getattr(error, "message", "") or error).split()) or type(error).__name__
+    text = text.removeprefix(f"{getattr(error, 'error_code', '')}: ")
     return text if len(text) <= 300 else text[:297] + "..."
+
+
+def _shown(address: str) -> str:
+    """The address without a user's name and password."""
+    return re.sub(r"(?<=://)[^/@\s]+@", "", address)
 
 
 def _check_name(name: str) -> None:

@@ -13,7 +13,13 @@ from tidegate.control.registry.mlflow import ERRORS, MlflowRegistry, translated
 from tidegate.errors import ConfigError, InvalidInput, NotFound
 from tidegate.registry_files import is_mlflow, tell_mlflow
 
-_TOLD = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES")
+_TOLD = (
+    "MLFLOW_TRACKING_URI",
+    "MLFLOW_REGISTRY_URI",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -21,6 +27,10 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in _TOLD:
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
+
+
+class StoreError(Exception):
+    """What the clients of artifact stores raise: no code, no common base."""
 
 
 class ForeignError(Exception):
@@ -42,6 +52,7 @@ class ForeignError(Exception):
         (requests.ConnectionError("refused"), RegistryAway),
         (requests.ReadTimeout("slow"), RegistryAway),
         (ConnectionResetError("reset"), RegistryAway),
+        (StoreError("access denied"), RegistryAway),
         (NotFound("ours"), NotFound),
     ],
     ids=lambda value: getattr(value, "error_code", None) or getattr(value, "__name__", type(value).__name__),
@@ -58,6 +69,14 @@ def test_a_long_foreign_text_becomes_one_line() -> None:
         raise ForeignError("first\n\n  second " + "x" * 5000, "RESOURCE_DOES_NOT_EXIST")
     assert str(caught.value).startswith("models:/iris: first second x")
     assert len(str(caught.value)) < 400
+
+
+def test_a_failed_call_names_the_server_and_no_secret() -> None:
+    registry = MlflowRegistry(settings.Registry(kind="mlflow", uri="http://user:password@127.0.0.1:9"))
+    text = "API request to http://user:password@127.0.0.1:9/x failed with exception HTTPConnectionPool(Max retries"
+    with pytest.raises(RegistryAway) as caught, translated("models:/iris", registry.where):
+        raise ForeignError(text, "INTERNAL_ERROR")
+    assert str(caught.value) == "MLflow at http://127.0.0.1:9 does not answer"
 
 
 def test_a_fault_of_our_own_stays_one() -> None:
