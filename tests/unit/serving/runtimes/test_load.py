@@ -215,3 +215,15 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     # Root may read everything; a name that is too long fails for everybody.
     with pytest.raises(ModelError, match=r"xxx: cannot be read: File name too long"):
         fingerprint(tmp_path / ("x" * 300))
+
+
+def test_a_folder_with_one_file_is_that_file(tmp_path: Path) -> None:
+    """A registry keeps a file in a folder of its own; MLflow adds a note beside what it fetched."""
+    folder = tmp_path / "fetched"
+    folder.mkdir()
+    file = models.write_joblib(models.iris_forest(2), folder / "forest.joblib")
+    (folder / "registered_model_meta").write_text("model_name: iris")
+    assert detect(folder, "here") == ("pickle", file)
+    (folder / "notes.txt").write_text("x")
+    with pytest.raises(ModelError, match="not just one model file"):
+        detect(folder, "here")
