@@ -15,12 +15,19 @@ FIELDS = (
     "request_id", "process", "endpoint", "variant", "version", "snapshot", "time", "unit", "rows", "seconds", "forced",
     "cached", "inputs", "outputs",
 )  # fmt: skip
+_COPY = f"COPY events ({', '.join(FIELDS)}) FROM STDIN (FORMAT BINARY)"
+_COPY_TYPES = (
+    "text", "text", "text", "text", "text", "int8", "float8", "text", "int4", "float8", "bool", "bool", "bytea", "bytea",
+)  # fmt: skip
+"""Of FIELDS, in PostgreSQL's words."""
 COLUMNS = tuple(events.c[name] for name in FIELDS)
 
 
 class Events(Repository):
     def add(self, batch: Sequence[PredictionEvent]) -> None:
-        if batch:
+        if self._postgres and batch:
+            self._copy(batch)
+        elif batch:
             self._connection.execute(insert(events), [_values(event) for event in batch])
 
     def between(self, endpoint: str, start: float, end: float, limit: int = 1000) -> list[PredictionEvent]:
@@ -40,6 +47,15 @@ class Events(Repository):
 
     def count(self) -> int:
         return int(self._connection.execute(select(func.count()).select_from(events)).scalar_one())
+
+    def _copy(self, batch: Sequence[PredictionEvent]) -> None:
+        """COPY takes rows twice as fast as INSERT; SQLAlchemy has no words for it."""
+        driver = self._connection.connection.driver_connection
+        assert driver is not None
+        with driver.cursor() as cursor, cursor.copy(_COPY) as copy:
+            copy.set_types(_COPY_TYPES)
+            for event in batch:
+                copy.write_row(tuple(_values(event).values()))
 
 
 def event_of(row: Any) -> PredictionEvent:

@@ -44,31 +44,39 @@ _LOST_RACE = ("40", "23")
 _OLD_SCHEMA = ("42P01", "42703")
 
 
-def meaning(error: exc.SQLAlchemyError) -> TidegateError | None:
-    """None for what is a mistake in this package, such as wrong SQL."""
+def meaning(error: Exception) -> TidegateError | None:
+    """Of an exception of SQLAlchemy or of psycopg; None for what is a mistake in this package, such as wrong SQL."""
     if isinstance(error, exc.TimeoutError):
         return StoreAway("every connection to the store is in use", RETRY_SECONDS)
-    if not isinstance(error, exc.DBAPIError):
+    if isinstance(error, exc.DBAPIError):
+        original: BaseException = error.orig or error
+    elif type(error).__module__.startswith("psycopg"):
+        original = error
+    else:
         return None
-    state = getattr(error.orig, "sqlstate", None)
+    state = getattr(original, "sqlstate", None)
     if state is not None:
         return _of_state(state)
-    if isinstance(error, exc.IntegrityError):
+    words, kind = str(original).lower(), type(original).__name__
+    if kind == "IntegrityError":
         return Conflict("somebody else wrote the same thing first")
-    if isinstance(error, exc.DataError):
+    if kind == "DataError":
         return InvalidInput("the store cannot keep this value")
-    words = str(error.orig).lower()
-    if type(error.orig).__module__.startswith("sqlite3"):
-        for sign, text in _SQLITE:
-            if sign in words:
-                return UserError(text)
-        for sign, text in _SQLITE_AWAY:
-            if sign in words:
-                return StoreAway(text, RETRY_SECONDS)
-        return None
-    if error.connection_invalidated or isinstance(error, exc.OperationalError | exc.InterfaceError):
+    if type(original).__module__.startswith("sqlite3"):
+        return _of_words(words)
+    if kind in ("OperationalError", "InterfaceError") or isinstance(error, exc.OperationalError | exc.InterfaceError):
         text = next((text for sign, text in _POSTGRES_REFUSED if sign in words), "the store cannot be reached")
         return StoreAway(text, RETRY_SECONDS)
+    return None
+
+
+def _of_words(words: str) -> TidegateError | None:
+    for sign, text in _SQLITE:
+        if sign in words:
+            return UserError(text)
+    for sign, text in _SQLITE_AWAY:
+        if sign in words:
+            return StoreAway(text, RETRY_SECONDS)
     return None
 
 
@@ -89,7 +97,9 @@ def _of_state(state: str) -> TidegateError | None:
 def translated() -> Iterator[None]:
     try:
         yield
-    except exc.SQLAlchemyError as error:
+    except TidegateError:
+        raise
+    except Exception as error:
         ours = meaning(error)
         if ours is None:
             raise

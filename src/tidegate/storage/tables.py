@@ -115,6 +115,7 @@ exposures = Table(
     Column("time", Float, nullable=False),
     Column("request_id", Text, nullable=False),
     Index("ix_exposures_experiment_time", "experiment", "time"),
+    Index("ix_exposures_experiment_variant", "experiment", "variant"),
     Index("ix_exposures_request_id", "request_id"),
 )
 

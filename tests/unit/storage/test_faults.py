@@ -66,6 +66,15 @@ def test_a_server_without_a_state_is_away() -> None:
     assert isinstance(meaning(exc.OperationalError("SELECT", None, PostgresError(None))), StoreAway)
 
 
+def test_the_drivers_own_exceptions() -> None:
+    """COPY goes past SQLAlchemy."""
+    psycopg = pytest.importorskip("psycopg")
+    assert isinstance(meaning(psycopg.OperationalError("the server is silent")), StoreAway)
+    assert isinstance(meaning(psycopg.errors.DiskFull("no space")), StoreAway)
+    assert isinstance(meaning(psycopg.DataError("integer out of range")), InvalidInput)
+    assert meaning(ValueError("ours")) is None
+
+
 def test_an_exhausted_pool_is_away() -> None:
     error = meaning(exc.TimeoutError("QueuePool limit"))
     assert isinstance(error, StoreAway)

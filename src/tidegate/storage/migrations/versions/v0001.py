@@ -102,6 +102,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("experiment", "unit", name=op.f("pk_exposures")),
     )
     op.create_index("ix_exposures_experiment_time", "exposures", ["experiment", "time"], unique=False)
+    op.create_index("ix_exposures_experiment_variant", "exposures", ["experiment", "variant"], unique=False)
     op.create_index("ix_exposures_request_id", "exposures", ["request_id"], unique=False)
     op.create_table(
         "feedback",

@@ -1,0 +1,1 @@
+"""How much the store takes, and how fast it answers when it is full."""
