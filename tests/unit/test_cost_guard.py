@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -30,17 +31,17 @@ HEAVY = (
 )  # fmt: skip
 
 
-def config(folder: Path, endpoints: int = 1) -> Path:
+def config(folder: Path, endpoints: int = 1, store: Mapping[str, Any] | None = None) -> Path:
     model = write_classifier_onnx(folder / "iris.onnx")
     path = folder / "tidegate.yaml"
     named = {f"iris{number}": {"model": str(model)} for number in range(endpoints)}
-    path.write_text(json.dumps({"endpoints": named}), encoding="utf-8")
+    path.write_text(json.dumps({"endpoints": named, "store": dict(store or {})}), encoding="utf-8")
     return path
 
 
-async def serving(folder: Path, endpoints: int = 1) -> ServingProcess:
+async def serving(folder: Path, endpoints: int = 1, store: Mapping[str, Any] | None = None) -> ServingProcess:
     """The real composition of one serving process, without its socket's traffic."""
-    loaded = load_settings(config(folder, endpoints), environment={})
+    loaded = load_settings(config(folder, endpoints, store), environment={})
     with socket.socket() as listening:
         process = ServingProcess(Desired(loaded), listening)
         await process.apply(Desired(loaded))
@@ -91,6 +92,16 @@ async def test_a_prediction_makes_few_calls(tmp_path: Path) -> None:
     counts = await calls_of(await serving(tmp_path))
     assert counts["call"] / REQUESTS <= MOST_PYTHON_CALLS
     assert counts["c_call"] / REQUESTS <= MOST_C_CALLS
+
+
+async def test_recording_adds_few_calls(tmp_path: Path) -> None:
+    """What every variant does is counted for each request; all but an append or two is done for many at once."""
+    (tmp_path / "off").mkdir()
+    (tmp_path / "on").mkdir()
+    off = await calls_of(await serving(tmp_path / "off"))
+    on = await calls_of(await serving(tmp_path / "on", store={"url": f"sqlite:///{tmp_path}/nowhere.db"}))
+    assert on["call"] - off["call"] <= 2 * REQUESTS
+    assert on["c_call"] - off["c_call"] <= 5 * REQUESTS
 
 
 async def test_more_endpoints_cost_a_request_nothing(tmp_path: Path) -> None:

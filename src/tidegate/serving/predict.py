@@ -53,9 +53,10 @@ class Predictor:
         """Raises NotFound, InvalidInput, Refused, DeadlineExceeded, CallerGone, ModelFailed."""
         if call.units:
             return self._predict_by_unit(call)
-        return self._predict_one(call, self._choose(call, call.unit))
+        return self._predict_one(call, self.choose(call, call.unit))
 
-    def _choose(self, call: Call, unit: str) -> Route:
+    def choose(self, call: Call, unit: str) -> Route:
+        """Where the unit's request goes, with its exposure on record if it takes part in an experiment."""
         endpoint = call.endpoint
         route = endpoint.router.choose(unit, call.forced, call.version, self._draw)
         if route.experiment and not (
@@ -90,7 +91,7 @@ class Predictor:
         """Rows of one request may belong to different variants: each group runs on its own, and the rows are rejoined."""
         groups: dict[str, tuple[Route, list[int]]] = {}
         for row, unit in enumerate(call.units):
-            route = self._choose(call, unit)
+            route = self.choose(call, unit)
             groups.setdefault(route.variant.name, (route, []))[1].append(row)
         call.endpoint.calls_in_flight += 1  # the parts begin a turn of the loop later
         try:

@@ -30,8 +30,19 @@ class Route(msgspec.Struct, frozen=True):
 
 def bucket(salt: str, unit: str) -> int:
     """0..9999, uniform over units, independent between salts."""
-    digest = blake2b(unit.encode("utf-8", "surrogatepass"), digest_size=8, key=salt.encode()[:64]).digest()
-    return int.from_bytes(digest, "little") % BUCKETS
+    return buckets(salt)(unit)
+
+
+def buckets(salt: str) -> Callable[[str], int]:
+    """``bucket`` under one salt, which is hashed once: a third of the time is the key's."""
+    keyed = blake2b(digest_size=8, key=salt.encode()[:64])
+
+    def of(unit: str) -> int:
+        state = keyed.copy()
+        state.update(unit.encode("utf-8", "surrogatepass"))
+        return int.from_bytes(state.digest(), "little") % BUCKETS
+
+    return of
 
 
 class Router:
@@ -40,13 +51,13 @@ class Router:
     def __init__(self, plan: EndpointPlan) -> None:
         shadows = tuple(variant for variant in plan.variants if variant.shadow)
         self._plan = plan
-        self._salt = plan.salt or plan.name
+        self._bucket = buckets(plan.salt or plan.name)
         self.outside = Route(plan.baseline, shadows)
         """For those who take no part in an experiment."""
         experiment = plan.experiment
         self._experiment = experiment
         name = "" if experiment is None else experiment.experiment
-        self._layer = "" if experiment is None else f"layer:{experiment.layer or name}"
+        self._place = buckets("" if experiment is None else f"layer:{experiment.layer or name}")
         self._baseline = Route(plan.baseline, shadows, experiment=name)
         self._ranges = _ranges(plan, shadows, name)
         self._forced = {
@@ -66,7 +77,7 @@ class Router:
         if self._experiment is not None and not self._takes_part(unit, self._experiment):
             return self.outside
         if self._ranges:
-            place = bucket(self._salt, unit) if unit else int(draw() * BUCKETS)
+            place = self._bucket(unit) if unit else int(draw() * BUCKETS)
             for low, high, route in self._ranges:
                 if low <= place < high:
                     return route
@@ -76,7 +87,7 @@ class Router:
         """Whether the unit is in the experiment's range of its layer. The layer's hash is not that of any split."""
         if not unit or not 0 < experiment.end - experiment.start < BUCKETS:
             return bool(unit) and experiment.end > experiment.start
-        return experiment.start <= bucket(self._layer, unit) < experiment.end
+        return experiment.start <= self._place(unit) < experiment.end
 
     def _named(self, name: str) -> Route:
         try:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tidegate.errors import InvalidInput, NotFound
 from tidegate.serving.routing import BUCKETS, Router, bucket
-from tidegate.types import EndpointPlan, ModelRef, Variant
+from tidegate.types import EndpointPlan, Exposing, ModelRef, Variant
 
 UNITS = [f"user-{number}" for number in range(2000)]
 
@@ -20,12 +20,14 @@ def never() -> float:
     raise AssertionError("drew a number for a request that has a unit")
 
 
-def plan(*shares: int, salt: str = "", shadow: bool = False) -> EndpointPlan:
+def plan(*shares: int, salt: str = "", shadow: bool = False, experiment: Exposing | None = None) -> EndpointPlan:
     candidates = [
         Variant(f"c{number}", ModelRef("m", version=f"{number + 2}"), share) for number, share in enumerate(shares)
     ]
     shadows = [Variant("shadow", ModelRef("m", version="9"), shadow=True)] if shadow else []
-    return EndpointPlan("iris", (Variant("baseline", ModelRef("m", version="1")), *candidates, *shadows), salt)
+    return EndpointPlan(
+        "iris", (Variant("baseline", ModelRef("m", version="1")), *candidates, *shadows), salt, experiment
+    )
 
 
 def chosen(router: Router, unit: str) -> str:
@@ -145,3 +147,85 @@ def test_shadows_get_a_copy_of_all_but_their_own() -> None:
         assert [variant.name for variant in router.choose(unit, "", "", never).shadows] == ["shadow"]
     forced = router.choose("", "shadow", "", never)
     assert (forced.variant.name, forced.shadows) == ("shadow", ())
+
+
+def taking_part(experiment: Exposing, shares: tuple[int, ...] = (5000,), units: list[str] = UNITS) -> dict[str, str]:
+    """Variant of each unit that takes part."""
+    router = Router(plan(*shares, experiment=experiment))
+    routes = {unit: router.choose(unit, "", "", never) for unit in units}
+    return {unit: route.variant.name for unit, route in routes.items() if route.experiment}
+
+
+def check_experiment(units: list[str]) -> None:
+    found = taking_part(Exposing("ab", "layer", 1000, 3000), (2500, 2500), units)
+    assert within_sampling_error(len(found), len(units), 0.2)
+    counted = Counter(found.values())
+    assert within_sampling_error(counted["c0"], len(found), 0.25)
+    assert within_sampling_error(counted["c1"], len(found), 0.25)
+
+
+def test_an_experiment_takes_its_part_of_the_units_and_splits_it_by_its_shares() -> None:
+    check_experiment([f"unit {number}" for number in range(100_000)])
+
+
+@pytest.mark.slow
+def test_an_experiments_shares_hold_for_a_million_units() -> None:
+    """fluxcd/flagger#1834, argoproj/argo-rollouts#2726: within sampling error for a million units."""
+    check_experiment([f"unit {number}" for number in range(1_000_000)])
+
+
+def test_who_is_outside_gets_the_baseline_and_leaves_no_record() -> None:
+    inside = taking_part(Exposing("ab", "layer", 0, 5000), (10_000,))
+    router = Router(plan(10_000, experiment=Exposing("ab", "layer", 0, 5000)))
+    for unit in UNITS:
+        route = router.choose(unit, "", "", never)
+        assert (route.variant.name, route.experiment) == (("c0", "ab") if unit in inside else ("baseline", ""))
+    assert 0 < len(inside) < len(UNITS)
+
+
+def test_without_a_unit_or_by_force_nobody_takes_part() -> None:
+    router = Router(plan(10_000, experiment=Exposing("ab")))
+    assert router.choose("", "", "", never) is router.outside
+    forced = router.choose("alice", "c0", "", never)
+    assert (forced.variant.name, forced.experiment) == ("c0", "")
+    assert router.choose("alice", "", "2", never).experiment == ""
+    assert router.choose("alice", "", "", never).experiment == "ab"
+
+
+def test_the_baselines_share_of_an_experiment_is_on_record_too() -> None:
+    assert set(taking_part(Exposing("ab"), (5000,)).values()) == {"baseline", "c0"}
+    assert len(taking_part(Exposing("ab"), (5000,))) == len(UNITS)
+    assert set(taking_part(Exposing("aa"), (0,)).values()) == {"baseline"}
+
+
+def test_experiments_of_one_layer_exclude_each_other() -> None:
+    first, second = (set(taking_part(Exposing(name, "checkout", *part))) for name, part in PARTS.items())
+    assert not first & second
+    assert first | second == set(UNITS)
+
+
+PARTS = {"one": (0, 4000), "two": (4000, 10_000)}
+
+
+def test_different_layers_are_independent_of_each_other_and_of_the_split() -> None:
+    one = taking_part(Exposing("one", "a", 0, 5000))
+    other = taking_part(Exposing("two", "b", 0, 5000))
+    assert within_sampling_error(len(one.keys() & other.keys()), len(UNITS), 0.25)
+    same = taking_part(Exposing("iris", "iris", 0, 5000))  # even when they have the same name
+    assert within_sampling_error(Counter(same.values())["c0"], len(same), 0.5)
+
+
+def test_an_empty_range_is_nobody_and_a_name_is_a_layer() -> None:
+    assert taking_part(Exposing("ab", "layer", 5000, 5000)) == {}
+    assert taking_part(Exposing("ab", "layer", 6000, 5000)) == {}
+    assert taking_part(Exposing("ab", "", 0, 5000)) == taking_part(Exposing("ab", "ab", 0, 5000))
+
+
+@settings(derandomize=True, max_examples=40, deadline=None, database=None)
+@given(st.integers(0, 9_000), st.integers(0, 1_000), st.integers(0, 5000), st.integers(0, 5000))
+def test_a_larger_range_and_a_larger_share_keep_everyone_who_was_in(end: int, more: int, share: int, plus: int) -> None:
+    """fluxcd/flagger#1532: stickiness that ratchets, or flips."""
+    before = taking_part(Exposing("ab", "layer", 0, end), (share,), UNITS[:300])
+    after = taking_part(Exposing("ab", "layer", 0, end + more), (share + plus,), UNITS[:300])
+    assert before.keys() <= after.keys()
+    assert not [unit for unit, variant in before.items() if variant == "c0" != after[unit]]

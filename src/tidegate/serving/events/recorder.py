@@ -79,7 +79,7 @@ class Recorder:
         }  # fmt: skip
         most = int(settings.buffer_mb * 2**20)
         self._most_window_bytes = most // 4
-        self._samples = Samples(most - most // 4, self._dropped["event", "buffer_full"])
+        self.samples = Samples(most - most // 4, self._dropped["event", "buffer_full"])
         self._exposures = Exposures(self._dropped["exposure", "spool_full"], self._clock.wall)
         self.recordings: list[Recording] = []
         """Of the endpoints in force, and of those that still answer for an earlier snapshot."""
@@ -107,7 +107,7 @@ class Recorder:
         for endpoint in endpoints.values():
             own = endpoint.settings.event_sample
             rate = self._settings.event_sample if own is None else own
-            sampler = Sampler(rate, self._samples, self.process, self._draw, self._clock.wall)
+            sampler = Sampler(rate, self.samples, self.process, self._draw, self._clock.wall)
             now = self._clock.wall(), self._clock.monotonic()
             endpoint.recording = Recording(endpoint, snapshot, sampler, self._exposures, *now)
             self.recordings.append(endpoint.recording)
@@ -143,7 +143,7 @@ class Recorder:
             self._turn_once()
         self._retry_at = 0.0
         self._turn_once()
-        left = len(self.waiting) + len(self._samples)
+        left = len(self.waiting) + len(self.samples)
         if left:
             logger.warning("the store is away: %d windows and events are lost", left)
 
@@ -155,7 +155,7 @@ class Recorder:
 
     def drain(self) -> bool:
         """Makes windows of what was counted since the last turn, and writes all that waits. False while the store is away."""
-        self._collect()
+        self.collect()
         if self._clock.monotonic() < self._retry_at:
             return False
         try:
@@ -172,7 +172,8 @@ class Recorder:
         self._failures = 0
         return True
 
-    def _collect(self) -> None:
+    def collect(self) -> None:
+        """Makes windows of what was counted since the last time; they wait for the store, the oldest is dropped first."""
         wall, monotonic = self._clock.wall(), self._clock.monotonic()
         for recording in list(self.recordings):
             ended = recording.ended  # before its last window is taken
@@ -190,7 +191,7 @@ class Recorder:
 
     def _write_some(self) -> bool:
         """Writes the oldest of what waits; False when nothing does. Raises Refused while the store is away."""
-        samples, spool = self._samples.first(MOST_EVENTS), self._exposures.spool
+        samples, spool = self.samples.first(MOST_EVENTS), self._exposures.spool
         records, position = ([], 0) if spool is None else spool.read(MOST_EXPOSURES)
         windows = list(itertools.islice(self.waiting, MOST_WINDOWS))
         if not (samples or records or windows):
@@ -198,7 +199,7 @@ class Recorder:
         self._write(Batch(windows, [event_of(sampled) for sampled in samples], self._exposures_of(records)))
         for _ in windows:
             self._forget_window()
-        self._samples.forget(len(samples))
+        self.samples.forget(len(samples))
         if spool is not None:
             spool.forget(position)
         return True
