@@ -172,7 +172,11 @@ class GrpcServer:
             request = self._request(message_name.removesuffix("Request"), body, context)
             try:
                 request.caller = self._keys.admit(role, request.headers, {})
-                return await method(_parsed(message_class, body), request, context)
+                message = _parsed(message_class, body)
+                named = getattr(message, "model_name", "") or getattr(message, "name", "")
+                if request.caller is not None and named:
+                    request.caller.check(named)
+                return await method(message, request, context)
             except Exception as error:  # noqa: BLE001 - whatever happens, the client gets an answer
                 return await self._abort(context, error, request)
             finally:

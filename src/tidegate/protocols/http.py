@@ -21,6 +21,7 @@ from tidegate.errors import (
     MethodNotAllowed,
     NotFound,
     Overloaded,
+    RateLimited,
     RequestError,
     TooLarge,
     UnsupportedMedia,
@@ -200,6 +201,8 @@ class App:
             and request.method == "POST"
         ):
             self._count_invalid(request)
+        if isinstance(error, RateLimited):
+            self._metrics.counter(REJECTED, self._label(request), error.reason).add()
         on_error = _SHAPES[protocol_of(request.path)] if route is None else route.on_error or native_error
         response = on_error(error, request)
         if isinstance(error, _OtherMethods):

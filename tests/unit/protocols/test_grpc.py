@@ -17,7 +17,9 @@ from tritonclient.grpc import service_pb2  # type: ignore[import-untyped]
 from tests.unit.protocols.test_v2 import MATRIX, ROWS, TABLE, TEXT, classify, upper
 from tests.unit.serving.plane import serving, times
 from tidegate import errors
+from tidegate.keys import KeyFacts, KnownKey, compose, digest, new_key
 from tidegate.protocols.grpc import GrpcServer, code_of, reserve_port
+from tidegate.protocols.keyring import Keyring
 from tidegate.serving.call import Call
 from tidegate.settings import Access, Limits
 from tidegate.telemetry import REQUESTS
@@ -54,8 +56,11 @@ class Client:
         return failure.value.code().name, failure.value.details()
 
 
-async def serve(predictor: FakePredictor, access: Access | None = None) -> AsyncGenerator[Client]:
-    server = GrpcServer(predictor, access or Access(), Limits(body_bytes=100_000))  # type: ignore[arg-type]
+async def serve(
+    predictor: FakePredictor, access: Access | None = None, keyring: Keyring | None = None
+) -> AsyncGenerator[Client]:
+    limits = Limits(body_bytes=100_000)
+    server = GrpcServer(predictor, access or Access(), limits, keyring=keyring)  # type: ignore[arg-type]
     port = await server.start("127.0.0.1", 0)
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -454,3 +459,22 @@ asyncio.run(main())
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == 'tidegate[grpc] is needed for serving over gRPC: pip install "tidegate[grpc]"'
+
+
+async def test_keys_of_the_store_are_held_to_their_endpoints_and_limits(predictor: FakePredictor) -> None:
+    id_, secret, salt = new_key()
+    facts = KeyFacts(name="k", roles=("operate",), endpoints=("iris",), requests_per_minute=4, rows=1)
+    keyring = Keyring()
+    keyring.update((KnownKey(id=id_, salt=salt, digest=digest(salt, secret), facts=facts),))
+    metadata = (("x-api-key", compose(id_, secret)),)
+    async for client in serve(predictor, Access(keys_required=True), keyring):
+        request = infer_request(inputs=[typed("fp32_contents", FLAT)])
+        assert (await client.refused("ModelInfer", request))[0] == "UNAUTHENTICATED"
+        code, words = await client.refused("ModelInfer", request, metadata=metadata)
+        assert (code, "2 rows; this key may send 1" in words) == ("INVALID_ARGUMENT", True)
+        one = infer_request(inputs=[typed("fp32_contents", FLAT[:4], shape=(1, 4))])
+        assert (await client("ModelInfer", one, metadata=metadata)).model_name == "iris"
+        unload = service_pb2.RepositoryModelUnloadRequest(model_name="churn")
+        assert (await client.refused("RepositoryModelUnload", unload, metadata=metadata))[0] == "PERMISSION_DENIED"
+        assert (await client("ModelInfer", one, metadata=metadata)).model_name == "iris"
+        assert (await client.refused("ModelInfer", one, metadata=metadata))[0] == "RESOURCE_EXHAUSTED"

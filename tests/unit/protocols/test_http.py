@@ -20,10 +20,12 @@ from tests.blocking import no_blocking
 from tests.unit.protocols.server import LEAVES, STALLS, Answer, Headers, call
 from tests.unit.serving.plane import Plane, serving, times
 from tidegate.errors import InvalidInput
+from tidegate.keys import KeyFacts, KnownKey, compose, digest, new_key
 from tidegate.logs import CORRELATION, TRACE
 from tidegate.protocols.base import Request, Response, Route
 from tidegate.protocols.errors import native_error
 from tidegate.protocols.http import LONGEST_REQUEST_ID, App
+from tidegate.protocols.keyring import Keyring
 from tidegate.settings import Access, Limits, Server
 from tidegate.telemetry import REJECTED, REQUESTS
 
@@ -289,6 +291,34 @@ async def test_a_key_is_checked_before_the_body_is_read() -> None:
         answer = await call(ask.app, "POST", "/predict", (), ())
         assert answer is not None
         assert answer.status == 401
+
+
+async def test_keys_of_the_store_are_held_to_their_endpoints_and_limits() -> None:
+    """SeldonIO/MLServer#1042: limits per caller, and a refusal that says when to come again."""
+    id_, secret, salt = new_key()
+    facts = KeyFacts(name="k", endpoints=("e",), requests_per_minute=4, concurrency=1)
+    keyring = Keyring()
+    keyring.update((KnownKey(id=id_, salt=salt, digest=digest(salt, secret), facts=facts),))
+    key = [("x-api-key", compose(id_, secret))]
+    async with running(access=Access(keys_required=True), keyring=keyring) as ask:
+        assert (await ask("POST", "/predict/e")).status == 401
+        assert (await ask("POST", "/predict/other", key)).status == 403
+        held = asyncio.ensure_future(ask("POST", "/hold", key))
+        await ask.routes.entered.wait()
+        refused = await ask("POST", "/predict/e", key)
+        assert (refused.status, refused.headers["retry-after"]) == (429, "1")
+        assert "1 calls in flight" in refused.problem["detail"]
+        ask.routes.opened.set()
+        assert (await held).status == 200
+        assert [(await ask("POST", path, key)).status for path in ("/predict/e", "/breaks", "/predict")] == [
+            200,
+            500,
+            200,
+        ]
+        refused = await ask("POST", "/predict/e", key)
+        assert (refused.status, refused.problem["type"].rpartition("/")[2]) == (429, "rate-limited")
+        assert 10 < int(refused.headers["retry-after"]) <= 15
+        assert ask.plane.count(REJECTED, "e", "rate_limited") == 2
 
 
 async def test_answers_close_the_connection_while_draining() -> None:
