@@ -129,7 +129,7 @@ def seed(store: Store, windows: int = 90) -> None:
         for what, target, reason in (
             ("key.revoke", "key k3y0000000ex", "left the team"),
             ("model.alias", "model churn", "promoted"),
-            ("release.pause", "release r-fraud-2", "checking the errors with the payments team"),
+            ("release.paused", "r-fraud-2", "checking the errors with the payments team"),
         ):
             _audit(unit, next(times), PERSON, what, target, reason, after={"state": "done"})
     with store.begin() as unit:
