@@ -28,7 +28,6 @@ from tidegate.clock import Clock, SystemClock
 from tidegate.config import Loaded
 from tidegate.control.access.gate import Access
 from tidegate.control.access.keys import ADMIN_FILE
-from tidegate.control.access.once import KEEP_SECONDS
 from tidegate.control.aliases import AliasSteps
 from tidegate.control.api.app import make_app
 from tidegate.control.api.services import Services
@@ -55,11 +54,6 @@ CLEAN_SECONDS = 3600.0
 GRACE_SECONDS = 10
 """For requests in flight when told to end."""
 MOST_IN_FLIGHT = 512
-DELIVERIES_SECONDS = 366 * 86_400.0
-"""How long a webhook is remembered. MLflow's count for minutes only; the older ones may carry no time, and count as long
-as their secret does."""
-INSTANCES_SECONDS = 86_400.0
-"""How long an instance that is gone is shown."""
 
 
 def control(loaded: Loaded) -> None:
@@ -113,7 +107,9 @@ def _not_ready(why: str) -> dict[str, object]:
 class ControlPlane:
     """Everything behind the port, on a thread of its own. ``opened`` connects to the store and migrates it."""
 
-    def __init__(self, loaded: Loaded, clock: Clock, opened: Callable[[], Store]) -> None:
+    def __init__(
+        self, loaded: Loaded, clock: Clock, opened: Callable[[], Store], retry_seconds: float = RETRY_SECONDS
+    ) -> None:
         self.front = Front()
         self.stopping = threading.Event()
         self.error: UserError | None = None
@@ -124,6 +120,7 @@ class ControlPlane:
         self._loaded = loaded
         self._clock = clock
         self._opened = opened
+        self._retry_seconds = retry_seconds
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
 
     def start(self) -> None:
@@ -159,7 +156,7 @@ class ControlPlane:
                 if self.front.waiting != str(error):
                     logger.warning("waiting for the store: %s", error)
                 self.front.waiting = str(error)
-            self.stopping.wait(RETRY_SECONDS)
+            self.stopping.wait(self._retry_seconds)
         return None
 
     def _build(self, store: Store) -> Services:
@@ -204,11 +201,6 @@ class ControlPlane:
 def clean(store: Store, retention: Retention, now: float) -> None:
     """Throws away what is too old to be asked for."""
     deleted = purge(store, retention, now)
-    with store.begin() as unit:
-        unit.idempotency.expire(now - KEEP_SECONDS)
-        unit.deliveries.expire(now - DELIVERIES_SECONDS)
-        unit.sessions.expire(now)
-        unit.instances.forget(now - INSTANCES_SECONDS)
     gone = {table: count for table, count in deleted.items() if count}
     if gone:
         logger.info("too old, deleted: %s", ", ".join(f"{count} {table}" for table, count in gone.items()))

@@ -50,6 +50,7 @@ class Access:
 
     def sign_in(self, text: str, address: str) -> Opened:
         """Raises RateLimited, NotAuthenticated; NotAllowed for a key that may only predict."""
+        self.limits.try_to_sign_in(address)
         caller = self.by_key(text.strip(), address)
         caller.must("operate")
         return self.sessions.open(caller)

@@ -13,7 +13,7 @@ from tidegate.errors import RateLimited
 
 FAILED_SIGN_INS = 10
 FAILED_SECONDS = 300
-"""So many wrong keys of one address in so long; then it waits, whatever it sends."""
+"""So many wrong keys of one address in so long; then it waits."""
 OPEN_FACTOR = 5
 """Calls of one address, against those of one key: several people may share an address."""
 
@@ -36,14 +36,21 @@ class Limits:
     def arrive(self, address: str) -> None:
         """Counts one call of an address, before anything is looked up for it. Raises RateLimited."""
         where = network(address)
-        if not self._limiter.test(self._failed, where):
-            raise RateLimited("too many calls with a wrong key from this address", self._wait(self._failed, where))
         if not self._limiter.hit(self._address, where):
             raise RateLimited("too many calls from this address", self._wait(self._address, where))
 
+    def try_to_sign_in(self, address: str) -> None:
+        """Raises RateLimited after too many wrong keys, also for a right one."""
+        where = network(address)
+        if not self._limiter.test(self._failed, where):
+            raise RateLimited("too many wrong keys from this address", self._wait(self._failed, where))
+
     def fail(self, address: str) -> None:
-        """Counts a wrong key."""
-        self._limiter.hit(self._failed, network(address))
+        """Counts a wrong key or signature. Raises RateLimited after too many: calls with a right one still pass, so that
+        one broken program does not lock out its neighbours."""
+        where = network(address)
+        if not self._limiter.hit(self._failed, where):
+            raise RateLimited("too many wrong keys from this address", self._wait(self._failed, where)) from None
 
     def _wait(self, item: RateLimitItemPerMinute | RateLimitItemPerSecond, what: str) -> float:
         return max(1.0, self._limiter.get_window_stats(item, what).reset_time - time.time())

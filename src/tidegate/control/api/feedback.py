@@ -42,10 +42,10 @@ Several = Annotated[list[FeedbackIn], Meta(min_length=1, max_length=10_000)]
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """``accepted`` are on the disk; ``new`` of them were not known before."""
+    """As on the data port. All are on the disk; ``duplicates`` were known before."""
 
     accepted: int
-    new: int
+    duplicates: int
 
 
 class Counts(msgspec.Struct, frozen=True):
@@ -58,7 +58,11 @@ class Counts(msgspec.Struct, frozen=True):
 
 @router.post("", summary="Send labels and outcomes")
 @documented(
-    "predict", Kept, takes=FeedbackIn | Several, example={"accepted": 1, "new": 1}, takes_example=examples.FEEDBACK
+    "predict",
+    Kept,
+    takes=FeedbackIn | Several,
+    example={"accepted": 1, "duplicates": 0},
+    takes_example=examples.FEEDBACK,
 )
 def send(call: Predicting, asked: Annotated[FeedbackIn | Several, Depends(body_of(FeedbackIn | Several))]) -> Response:
     """Durable before the answer. The same request and metric twice changes nothing, unless `time` is later."""
@@ -83,7 +87,8 @@ def send(call: Predicting, asked: Annotated[FeedbackIn | Several, Depends(body_o
     def act() -> Answer:
         with call.services.store.begin() as unit:
             _check_owner(call, rows, unit)
-            return Answer(Kept(len(rows), unit.feedback.add(rows)))
+            new = unit.feedback.add(rows)
+        return Answer(Kept(new, len(rows) - new))
 
     return call.write(act)
 

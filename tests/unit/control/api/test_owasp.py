@@ -136,7 +136,7 @@ def test_api6_unrestricted_access_to_sensitive_business_flows(plane: Plane) -> N
     assert plane.client.post("/api/v1/feedback", json=label, headers=churn).status_code == 403
     assert plane.client.post("/api/v1/feedback", json=label | {"endpoint": "iris"}, headers=churn).status_code == 403
     iris = plane.headers("predict", endpoints=("iris",))
-    assert plane.client.post("/api/v1/feedback", json=label, headers=iris).json() == {"accepted": 1, "new": 1}
+    assert plane.client.post("/api/v1/feedback", json=label, headers=iris).json() == {"accepted": 1, "duplicates": 0}
 
 
 @pytest.mark.parametrize(

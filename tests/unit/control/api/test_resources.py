@@ -116,8 +116,11 @@ def test_feedback_is_kept_and_counted(plane: Plane) -> None:
         {"request_id": "q2", "metric": "accuracy", "value": 1.0},
         {"unit": "u1", "metric": "bought", "value": 0},
     ]
-    assert plane.client.post("/api/v1/feedback", json=one, headers=predict).json() == {"accepted": 1, "new": 1}
-    assert plane.client.post("/api/v1/feedback", json=several, headers=predict).json() == {"accepted": 3, "new": 2}
+    assert plane.client.post("/api/v1/feedback", json=one, headers=predict).json() == {"accepted": 1, "duplicates": 0}
+    assert plane.client.post("/api/v1/feedback", json=several, headers=predict).json() == {
+        "accepted": 2,
+        "duplicates": 1,
+    }
     counts = plane.client.get("/api/v1/feedback", headers=operate).json()
     assert counts["by_metric"] == {"accuracy": 2, "bought": 1}
     assert counts["unknown"] >= 1
