@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from msgspec.structs import replace
 
 from tests.unit.control.releases.cases import PLAN, judged, release
@@ -31,8 +31,8 @@ from tidegate.control.releases.release import Release, Side
 from tidegate.settings import ShadowPlan
 from tidegate.types import EndpointPlan, Outcome, Variant
 
-OUTCOMES = st.sampled_from(["pass", "pass", "pass", "undecided", "no_data", "fail"])
-SPLITS = st.sampled_from(["undecided", "undecided", "undecided", "fail"])
+OUTCOMES = st.sampled_from(["pass"] * 8 + ["undecided", "undecided", "no_data", "fail"])
+SPLITS = st.sampled_from(["undecided"] * 7 + ["fail"])
 NAMES = ("baseline", "candidate", "previous")
 
 
@@ -53,8 +53,9 @@ class Lived(RuleBasedStateMachine):
         self.last: Transition | None = None
         self._publish(Publish("split", "start"), self.release)
 
-    @rule(shadow=st.booleans(), wish=st.sampled_from(["hold", "promote", "rollback"]), bake=st.sampled_from([0, 5]))
-    @precondition(lambda self: self.release.revision == 0)
+    @initialize(
+        shadow=st.booleans(), wish=st.sampled_from(["hold", "promote", "rollback"]), bake=st.sampled_from([0, 5])
+    )
     def planned(self, shadow: bool, wish: Any, bake: int) -> None:
         plan = replace(PLAN, on_inconclusive=wish, bake_seconds=bake)
         plan = replace(plan, shadow=ShadowPlan(min_requests=50) if shadow else None)
@@ -88,13 +89,34 @@ class Lived(RuleBasedStateMachine):
             )
         )
 
-    @rule(kind=st.sampled_from([Pause, Resume, Promote, Rollback]))
-    def a_person_acts(self, kind: type[Happened]) -> None:
+    @rule(kind=st.sampled_from([Pause, Resume, Resume, Promote, Rollback]), chance=st.integers(0, 2))
+    def a_person_acts(self, kind: type[Happened], chance: int) -> None:
+        if kind is Rollback and chance and self.release.open:
+            return
         self._happen(kind(now=self.now, who="ann"))  # type: ignore[call-arg]
 
-    @rule()
-    def refused(self) -> None:
-        if self.waiting_for_ack:
+    @rule(often=st.sampled_from([1, 2, 3]))
+    def goes_well(self, often: int) -> None:
+        """So that the later states are reached often enough."""
+        for _ in range(often):
+            if self.release.state in ("paused", "inconclusive"):
+                self._happen(Resume(now=self.now, who="ann"))
+            if self.waiting_for_ack:
+                self.acknowledged()
+            self.now += 40.0
+            self.last_verdicts = judged() if self.release.first else ()
+            copies = {"shadow": Side(requests=500, outcomes={"agree": 500})}
+            for _ in range(2):
+                self.now += 9.0
+                look = Looked(
+                    now=self.now, verdicts=self.last_verdicts, requests=500, traffic=self.now, sides=copies, live=2
+                )
+                self._happen(look)
+
+    @rule(chance=st.integers(0, 9))
+    @precondition(lambda self: self.waiting_for_ack)
+    def refused(self, chance: int) -> None:
+        if chance == 7:
             self._happen(LoadRefused(now=self.now, instance="web-1", error="out of memory"))
 
     @rule()
@@ -181,5 +203,5 @@ class Lived(RuleBasedStateMachine):
     _passed_the_gate = False
 
 
-Lived.TestCase.settings = hypothesis_settings(max_examples=60, stateful_step_count=40, deadline=None)
+Lived.TestCase.settings = hypothesis_settings(max_examples=80, stateful_step_count=40, deadline=None)
 TestLived = Lived.TestCase
