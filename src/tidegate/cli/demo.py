@@ -40,7 +40,7 @@ endpoints:
       step: {{min_requests: 100, min_seconds: 5, max_seconds: 300}}
       guardrails:
         - errors: {{tolerance: 1.5, alpha: 0.01}}
-        - latency: {{slack: 0.1, acceptable_ms: 25, alpha: 0.01}}
+        - latency: {{quantiles: [0.5, 0.9], slack: 0.1, acceptable_ms: 25, alpha: 0.01}}
         - outputs: {{max_shift: 0.4, alpha: 0.01}}
         - outcome: {{metric: accuracy, wait: 2s, margin: 0.02, alpha: 0.01}}
       keep_warm_seconds: 600
@@ -56,6 +56,8 @@ logs:
   level: warning
 """
 
+CLEAR = "\r\x1b[2K"
+LINE_LENGTH = 110
 MARK = "made-by-tidegate-demo"
 
 
@@ -140,19 +142,21 @@ def tell(client: ControlClient, calls: Traffic, look: Callable[[], bool]) -> Non
 
 
 def follow(client: ControlClient, release_id: str, look: Callable[[], bool]) -> None:
-    """Prints what is new about a release until it has ended."""
-    told = ""
+    """Prints what is new about a release until it has ended; on a terminal the last line is kept up to date."""
+    told, live = "", sys.stdout.isatty()
     deadline = time.monotonic() + RELEASE_SECONDS
     while look() and time.monotonic() < deadline:
         release = client.get(f"/releases/{release_id}")
-        state, share = release["state"], release.get("share", 0) / 100
+        state, share, waiting = release["state"], release["share"] / 100, release["waiting"]
         if state in ("promoted", "rolled_back", "failed", "inconclusive"):
-            click.echo(f"   => {state.replace('_', ' ')}: {release.get('reason', '')}\n")
+            click.echo(f"{CLEAR if live else ''}   => {state.replace('_', ' ')}: {release['reason']}\n")
             return
-        text = f"{state:8} {share:3.0f} %  {release.get('waiting', '')}"
-        if text != told:
-            click.echo(f"   {text}")
-            told = text
+        news = f"{state} {share:g} {waiting.partition(';')[2]}"
+        if live:
+            click.echo(f"{CLEAR}   {state:8} {share:3.0f} %  {waiting}"[:LINE_LENGTH], nl=False)
+        elif news != told:
+            click.echo(f"   {state:8} {share:3.0f} %  {waiting}")
+        told = news
 
 
 def register(folder: Path, made: Made) -> None:

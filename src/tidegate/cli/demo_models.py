@@ -23,16 +23,16 @@ import numpy as np
 
 class Model:
     signature = {
-        "inputs": [{"name": "features", "datatype": "FP64", "shape": [-1, 4]}],
+        "inputs": [{"name": "x", "datatype": "FP64", "shape": [-1, 4]}],
         "outputs": [{"name": "predictions", "datatype": "BYTES", "shape": [-1]}],
-        "example": {"features": [5.1, 3.5, 1.4, 0.2]},
+        "example": {"x": [5.1, 3.5, 1.4, 0.2]},
     }
 
     def load(self, path):
         self.forest = joblib.load(Path(path) / "forest.joblib")
 
     def predict(self, inputs):
-        rows = inputs["features"]
+        rows = inputs["x"]
         if (rows[:, 2] > 5.8).any():
             raise ValueError("no flower has petals that long")
         if int(rows[0].sum() * 1000) % 20 == 0:

@@ -81,7 +81,7 @@ class Traffic:
                 ripe.append(self._labels.popleft())
             if not ripe:
                 continue
-            body = [{"request_id": request_id, "metric": "label", "label": label} for _, request_id, label in ripe]
+            body = [{"request_id": request_id, "metric": "accuracy", "label": label} for _, request_id, label in ripe]
             try:
                 connection.request("POST", "/feedback", json.dumps(body), {"Content-Type": "application/json"})
                 answer = connection.getresponse()
