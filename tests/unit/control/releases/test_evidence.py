@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -448,6 +449,13 @@ def test_one_figure_for_everything() -> None:
     assert combined(good) == 0.0
     bad = ev.verdicts(after(window("baseline", 5, 19_000), window("candidate", 5, 1000, 20)), PLAN)
     assert combined(bad) > np.log(100)
+
+
+def test_the_page_explains_every_test_by_its_name() -> None:
+    page = (Path(__file__).parents[4] / "docs" / "design" / "statistics.md").read_text("utf-8")
+    headings = " ".join(line.lower() for line in page.splitlines() if line.startswith("## "))
+    for verdict in ev.verdicts(ev.begin(PLAN), PLAN):
+        assert verdict.test.lower() in headings
 
 
 def test_a_plan_of_one_step_has_nobody_to_compare_with() -> None:
