@@ -60,7 +60,7 @@ HEAVY = {
 }  # fmt: skip
 """Libraries that are imported where they are used, never at the top of a module that serving needs."""
 
-MAY_BE_HEAVY = {"cli/caller.py": {"httpx"}, "protocols/grpc.py": {"grpc"}}
+MAY_BE_HEAVY = {"cli/caller.py": {"httpx"}, "cli/release_view.py": {"rich"}, "protocols/grpc.py": {"grpc"}}
 
 
 def modules() -> list[str]:

@@ -34,6 +34,7 @@ COMMANDS = {
     "predict": Command("predict", "predict", "Send rows of a file or of stdin to a server, print the answers."),
     "reload": Command("serve", "reload", "Make a running server read its configuration again."),
     "model": Command("model", "app", "Inspect and compile models."),
+    "release": Command("release", "app", "Release a new version as far as the evidence allows."),
     "experiment": Command("experiment", "app", "Run A/B experiments and read their reports."),
     "keys": Command("keys", "app", "Make, list, rotate and revoke API keys."),
     "audit": Command("audit", "app", "Read and verify the log of all changes."),
