@@ -70,9 +70,7 @@ def migrate(engine: Engine, folders: Sequence[Path] = (FOLDER / "versions",)) ->
             return script._upgrade_revs("head", current)
 
         with EnvironmentContext(Config(), script, fn=missing) as environment:
-            environment.configure(
-                connection=connection, target_metadata=metadata, transactional_ddl=True, version_table=VERSION_TABLE
-            )
+            environment.configure(connection=connection, target_metadata=metadata, version_table=VERSION_TABLE)
             environment.run_migrations()
         connection.commit()
 

@@ -14,11 +14,12 @@ import contextlib
 import threading
 from collections.abc import Iterator
 from functools import cached_property
+from typing import Any
 
 from sqlalchemy import Connection, Engine, text
 
 from tidegate.clock import Clock, SystemClock
-from tidegate.errors import StoreAway
+from tidegate.errors import Conflict, StoreAway
 from tidegate.storage import engines, schema
 from tidegate.storage.audit import Audit
 from tidegate.storage.events import Events
@@ -122,6 +123,7 @@ class Store:
     @contextlib.contextmanager
     def read(self) -> Iterator[Unit]:
         with translated(), self._reading.connect() as connection:
+            connection.begin()
             self._check(connection)
             yield Unit(connection, writes=False)
 
@@ -132,10 +134,11 @@ class Store:
         enough for windows, events and signs of life, and cheaper.
         """
         engine = self._writing if durable else self._hasty
-        with self._taking_turns(), translated(), engine.connect() as connection:
+        with self._taking_turns(), translated(), engine.begin() as connection:
             self._check(connection)
             yield Unit(connection, writes=True)
-            connection.commit()
+            if self.is_postgres:
+                _refuse_half(connection)
 
     def listen(self) -> Listener:
         """Tells of published snapshots; each listener is of one thread."""
@@ -176,6 +179,15 @@ class Store:
             yield
         finally:
             self._turn.release()
+
+
+def _refuse_half(connection: Connection) -> None:
+    """After an error that a caller swallowed PostgreSQL takes COMMIT for ROLLBACK, and says nothing."""
+    from psycopg.pq import TransactionStatus
+
+    driver: Any = connection.connection.driver_connection
+    if driver.info.transaction_status == TransactionStatus.INERROR:
+        raise Conflict("a part of the change failed; nothing of it was kept")
 
 
 def open_store(url: str, clock: Clock | None = None, migrate: bool = False) -> Store:

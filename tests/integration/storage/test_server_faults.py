@@ -189,6 +189,20 @@ def test_a_deadlock_is_a_lost_race(store: Store) -> None:
     assert sorted(results) == ["conflict", "done"]
 
 
+def test_a_conflict_that_was_swallowed_is_not_taken_for_success(store: Store) -> None:
+    def change() -> None:
+        with store.begin() as unit:
+            unit.audit.append("ann", "a", "t", "{}", START)
+            for _ in range(2):
+                with contextlib.suppress(Conflict):
+                    unit.releases.add(a_release("r1"), a_change("r1"))
+
+    with pytest.raises(Conflict, match="nothing of it was kept"):
+        change()
+    with store.read() as unit:
+        assert unit.audit.last() is None
+
+
 def test_more_threads_than_connections(store: Store) -> None:
     together, counts = threading.Barrier(30), list[int]()
 

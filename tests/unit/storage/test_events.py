@@ -14,6 +14,16 @@ def test_events_come_back_whole(store: Store) -> None:
         assert unit.events.count() == 1
 
 
+def test_units_that_do_nothing_else_are_kept(store: Store) -> None:
+    """On PostgreSQL events go past SQLAlchemy, which has to be told of the transaction."""
+    store.ping()
+    for number in range(3):
+        with store.begin(durable=number % 2 == 0) as unit:
+            unit.events.add([an_event(f"r{number}")])
+    with store.read() as unit:
+        assert unit.events.count() == 3
+
+
 def test_the_newest_come_first(store: Store) -> None:
     with store.begin() as unit:
         unit.events.add([an_event(f"r{n}", time=START + n) for n in range(5)])
