@@ -162,6 +162,16 @@ def test_a_page_follows_what_happens_without_losing_the_focus(own: Plane, visit:
     visit.check()
 
 
+def test_a_page_says_when_it_is_cut_off_and_recovers(visit: Visit) -> None:
+    visit.open("/")
+    visit.page.route("**/*", lambda route: route.abort())
+    lost = visit.page.get_by_text("The control plane does not answer.")
+    expect(lost).to_be_visible(timeout=20_000)
+    expect(visit.page.locator("#endpoint-iris")).to_be_visible()
+    visit.page.unroute("**/*")
+    expect(lost).to_be_hidden(timeout=20_000)
+
+
 def test_figures_follow_the_traffic(own: Plane, visit: Visit) -> None:
     visit.open("/")
     window = VariantWindow(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser, expect
@@ -31,10 +32,10 @@ PAGES = {
     "keys": "/keys",
     "confirm": "/releases/r-iris-4/promote",
 }
-LOOKS = {
-    "light": {"viewport": {"width": 1440, "height": 900}, "color_scheme": "light"},
-    "dark": {"viewport": {"width": 1440, "height": 900}, "color_scheme": "dark"},
-    "phone": {"viewport": {"width": 390, "height": 844}, "color_scheme": "light"},
+LOOKS: dict[str, tuple[int, int, Literal["light", "dark"]]] = {
+    "light": (1440, 900, "light"),
+    "dark": (1440, 900, "dark"),
+    "phone": (390, 844, "light"),
 }
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 
@@ -42,7 +43,8 @@ AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 @pytest.fixture(scope="module", params=list(LOOKS))
 def visit(request: pytest.FixtureRequest, up: Plane, browser: Browser) -> Iterator[Visit]:
     """Signed in as administrator, in one of the looks."""
-    context = browser.new_context(bypass_csp=False, **LOOKS[request.param])
+    width, height, scheme = LOOKS[request.param]
+    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
     found = Visit(context, up.url)
     found.sign_in(up.keys["admin"])
     yield found

@@ -64,7 +64,7 @@ def latency(variants: Sequence[VariantFigures]) -> Picture | None:
 
 
 def outputs(sides: Mapping[str, Mapping[str, int]]) -> Picture | None:
-    """What each variant answered: shares of its rows by label or by bin; the commonest first."""
+    """What each variant answered: shares of its rows, of the commonest labels or bins, in an order that stays."""
     seen = {name: counts for name, counts in sides.items() if counts}
     if not seen:
         return None
@@ -73,9 +73,8 @@ def outputs(sides: Mapping[str, Mapping[str, int]]) -> Picture | None:
         whole = sum(counts.values())
         for kind, count in counts.items():
             totals[kind] = totals.get(kind, 0.0) + count / whole
-    kinds = sorted(totals, key=lambda kind: -totals[kind])[:MOST_KINDS]
-    if all(_is_number(kind) for kind in kinds):
-        kinds.sort(key=float)
+    commonest = sorted(totals, key=lambda kind: -totals[kind])[:MOST_KINDS]
+    kinds = sorted(commonest, key=float) if all(map(_is_number, commonest)) else sorted(commonest)
     shares = {name: [counts.get(kind, 0) / sum(counts.values()) for kind in kinds] for name, counts in seen.items()}
     payload = {
         "kinds": kinds,

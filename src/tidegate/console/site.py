@@ -99,7 +99,7 @@ class Site:
         )
         names = ("number", "short", "percent", "share", "rate", "seconds", "duration", "version", "words", "sentence")
         self._templates.filters |= {
-            name: getattr(text, name) for name in (*names, "pretty", "data", "absolute", "signed")
+            name: getattr(text, name) for name in (*names, "pretty", "data", "absolute", "signed", "person")
         }
         self._templates.globals |= {"say": sentences, "plural": text.plural, "DASH": text.DASH}
         macros = self._templates.get_template("macros.html").module

@@ -6,7 +6,7 @@ import datetime
 import json
 from typing import Any
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 THIN = "\u2009"
 """Between groups of digits and before units."""
@@ -162,6 +162,12 @@ def data(value: Any) -> Markup:
     """JSON inside a <script type=application/json>: nothing in it can end the element."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))  # noqa: S704
+
+
+def person(who: str) -> Markup:
+    """Who did it: the name, with the key's id in the title."""
+    name, bracket, key = who.partition(" (")
+    return Markup('<span title="{}">{}</span>').format(who, name) if bracket and key else escape(who)
 
 
 def plural(count: float, noun: str, many: str = "") -> str:

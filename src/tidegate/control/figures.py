@@ -28,6 +28,8 @@ LAG = 2.0
 """Windows reach the store about a second after they end; figures stop this many seconds ago, so that none is missing."""
 Role = Literal["baseline", "candidate", "shadow", "warm", "arm"]
 """Of a variant in its endpoint's plan: warm is loaded without traffic, arm is one of an experiment's."""
+FORGOTTEN = 3600.0
+"""An instance that is silent for so long is not shown as gone any more."""
 FAILED = ("failed", "timeout", "breaker_open")
 """The kinds of outcome that are failures of the model."""
 
@@ -369,7 +371,7 @@ class Figures:
         start = end - self._period
         with self._store.read() as unit:
             published = unit.snapshots.latest()
-            beats = unit.instances.all()
+            beats = [beat for beat in unit.instances.all() if beat.time > now - FORGOTTEN]
             releases = tuple(
                 msgspec.json.decode(row.body, type=Release) for row in unit.releases.list(open=True, limit=200)
             )

@@ -38,9 +38,9 @@ def test_latencies_stand_side_by_side_on_one_axis() -> None:
 def test_outputs_are_shares_of_each_sides_own_rows() -> None:
     found = pictures.outputs({"baseline": {"yes": 30, "no": 10}, "candidate": {"yes": 1}, "shadow": {}})
     assert found is not None
-    assert found.payload["kinds"] == ["yes", "no"]
-    assert [one["values"] for one in found.payload["series"]] == [[75.0, 25.0], [100.0, 0.0]]
-    assert found.rows == [["yes", f"75{THIN}%", f"100{THIN}%"], ["no", f"25{THIN}%", f"0{THIN}%"]]
+    assert found.payload["kinds"] == ["no", "yes"]
+    assert [one["values"] for one in found.payload["series"]] == [[25.0, 75.0], [0.0, 100.0]]
+    assert found.rows == [["no", f"25{THIN}%", f"0{THIN}%"], ["yes", f"75{THIN}%", f"100{THIN}%"]]
     numbers = pictures.outputs({"baseline": {"0.2": 5, "0.1": 1}})
     assert numbers is not None
     assert numbers.payload["kinds"] == ["0.1", "0.2"], "bins of numbers stay in their order"

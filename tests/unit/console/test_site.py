@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
 
 from tests.e2e import seed
 from tests.e2e.plane import services_of
@@ -36,9 +37,14 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     store.close()
 
 
+@pytest.fixture(scope="module")
+def app(services: Services) -> FastAPI:
+    return make_app(services)
+
+
 @pytest.fixture
-def client(services: Services) -> Iterator[Client]:
-    found = Client(make_app(services))
+def client(app: FastAPI) -> Iterator[Client]:
+    found = Client(app)
     yield found
     found.close()
 

@@ -121,5 +121,11 @@
       link.click();
     }
   });
+  // Where there is little room, what is current is in sight.
+  for (const current of all('nav [aria-current], .steps [aria-current]')) {
+    const strip = current.closest("nav, .steps");
+    const middle = current.getBoundingClientRect().left - strip.getBoundingClientRect().left - strip.clientWidth / 2;
+    strip.scrollLeft += middle + current.clientWidth / 2;
+  }
   settled();
 })();
