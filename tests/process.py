@@ -50,9 +50,10 @@ class Server:
         workers: int = 1,
         environment: Mapping[str, str] | None = None,
         prefix: tuple[str, ...] = (),
+        port: int = 0,
     ) -> None:
         self.folder = folder
-        self.port = free_port()
+        self.port = port or free_port()
         self.config_file = folder / "tidegate.yaml"
         self.log_file = folder / "server.log"
         temporary = folder / "tmp"
@@ -188,9 +189,10 @@ def serving(
     environment: Mapping[str, str] | None = None,
     prefix: tuple[str, ...] = (),
     ready: bool = True,
+    port: int = 0,
 ) -> Iterator[Server]:
-    """A server that is ready, and is gone afterwards with all its children."""
-    server = Server(folder, config, workers=workers, environment=environment, prefix=prefix)
+    """A server that is ready, and is gone afterwards with all its children. ``port`` 0: any."""
+    server = Server(folder, config, workers=workers, environment=environment, prefix=prefix, port=port)
     try:
         if ready:
             server.wait_ready()

@@ -36,7 +36,7 @@ StoreState = Literal["following", "away"]
 
 
 class News(msgspec.Struct, frozen=True):
-    """What the store says; a field is None when it is as before. ``state`` with ``looked``: the first look is over."""
+    """What the store says; a field is None when it is as before. The first ``state`` ends the first look."""
 
     publication: Publication | None = None
     keys: tuple[KnownKey, ...] | None = None
@@ -150,8 +150,14 @@ class Follower:
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _turn(self, source: Source) -> None:
+        """A store that can be read but not written is followed, and away: what it says still counts."""
         self._look(source, notified=self._next_look > 0.0 and source.wait(SLICE_SECONDS))
         self._send(source)
+        if self._state != "following":
+            if self._state == "away":
+                logger.info("the store is back")
+            self._state = "following"
+            self._tell(News(state="following"))
 
     def _look(self, source: Source, notified: bool) -> None:
         now = self._clock.monotonic()
@@ -162,16 +168,11 @@ class Follower:
         news = News(
             publication=found if found is not None and found.number != self._number else None,
             keys=self._changed_keys(source) if regular else None,
-            state="following" if self._state != "following" else None,
         )
         if regular:
             self._next_look = now + LOOK_SECONDS
         if news.publication is not None:
             self._number = news.publication.number
-        if news.state is not None:
-            if self._state == "away":
-                logger.info("the store is back")
-            self._state = news.state
         if news != News():
             self._tell(news)
 

@@ -81,8 +81,7 @@ class Owner:
         if self.desired.published is None:
             return False
         self.refused = Refused(self.desired.snapshot, error, at)
-        number = self.desired.number + 1
-        self.desired = msgspec.structs.replace(self.desired, number=number, published=self._instead.pop(0))
+        self.desired = msgspec.structs.replace(self.desired, published=self._instead.pop(0))
         return True
 
     def heard(self, publication: Publication) -> None:

@@ -121,7 +121,7 @@ class Supervisor:
         )
         process.start()
         theirs.close()
-        worker.born(process, ours, self._clock())
+        worker.born(process, ours, self._owner.desired, self._clock())
 
     def _waited_for(self) -> list[Any]:
         waited: list[Any] = [self._signals, *self._following.waited_for()]
@@ -398,20 +398,24 @@ class Supervisor:
             self._forget_files()
             if self._stops:
                 continue
-            if not self._started and error and not self._falls_back(error):
+            if not self._started and error and not self._falls_back(worker):
                 return error
             logger.error(
                 "serving process %d ended (%s; starting another", worker.index, ended, extra={"worker": worker.index}
             )
         return ""
 
-    def _falls_back(self, error: str) -> bool:
+    def _falls_back(self, failed: Worker) -> bool:
         """At the start: whether there is something else to start with than the snapshot that cannot be loaded."""
+        if failed.given is not self._owner.desired:
+            return True  # another process has failed with it before
         refused = self._owner.desired.snapshot
-        if not self._owner.fall_back(error, SystemClock.wall()):
+        if not self._owner.fall_back(failed.error, SystemClock.wall()):
             return False
-        self._last = self._owner.desired.number
-        logger.error("snapshot %d cannot be brought into force: %s", refused, error)
+        logger.error("snapshot %d cannot be brought into force: %s", refused, failed.error)
+        for worker in self._workers:
+            if worker is not failed and worker.alive:
+                worker.process.kill()  # it has nothing in force, or what is not wanted any more
         return True
 
     def _kill_hung(self) -> None:

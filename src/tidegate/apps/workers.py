@@ -30,6 +30,8 @@ class Worker:
         self.index = index
         self.process: Any = None
         self.pipe: Connection | None = None
+        self.given: Desired | None = None
+        """What it was started with."""
         self.ready = False
         self.applied = 0
         self.models: Models = {}
@@ -46,8 +48,8 @@ class Worker:
     def alive(self) -> bool:
         return self.process is not None and self.process.is_alive()
 
-    def born(self, process: Any, pipe: Connection, now: float) -> None:
-        self.process, self.pipe, self.beat = process, pipe, now
+    def born(self, process: Any, pipe: Connection, given: Desired, now: float) -> None:
+        self.process, self.pipe, self.given, self.beat = process, pipe, given, now
         self.ready, self.error, self.applied, self.asked, self.reads = False, "", 0, 0, False
 
     def bury(self, now: float, *, again: bool) -> str:

@@ -242,7 +242,7 @@ def test_a_start_takes_the_best_that_can_be_loaded(source: Source) -> None:
     assert owner.fall_back("nor this", 6.0)
     assert owner.desired.published is None
     assert not owner.fall_back("nor that", 7.0)
-    assert owner.desired.number == 3  # each is another thing to apply
+    assert owner.desired.snapshot == 1
 
 
 def test_what_could_not_be_loaded_at_the_start_is_not_tried_again(source: Source) -> None:
