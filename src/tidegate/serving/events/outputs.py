@@ -56,25 +56,29 @@ def output_of(signature: Signature) -> str:
     return names[0] if len(names) == 1 else "predictions"
 
 
-def count_outputs(kinds: MutableMapping[str, int], arrays: Sequence[Array], labels: Sequence[str]) -> None:
-    """Adds each row of the arrays, of shapes (n,) or (n, 1) and one dtype, to ``kinds``. Wider ones are left out: they
-    are not one prediction a row."""
-    values = _values(arrays)
+def predicted(array: Array | None) -> Any:
+    """Each row's prediction as a plain value, the only one bare; None where there is not one value a row. The array, and
+    the batch it may be a part of, need not be kept for it."""
+    if array is None:
+        return None
+    try:
+        return array.item()
+    except ValueError:
+        return array.reshape(-1).tolist() if array.size == len(array) else None
+
+
+def count_outputs(kinds: MutableMapping[str, int], values: list[Any], labels: Sequence[str]) -> None:
+    """Adds what ``predicted`` gave to ``kinds``."""
+    if not {list, type(None)}.isdisjoint(map(type, values)):
+        values = [value for one in values if one is not None for value in (one if type(one) is list else (one,))]
     if not values:
         return
-    found = _binned(values) if arrays[0].dtype.kind == "f" and not labels else _counted(values, labels)
+    found = _binned(values) if type(values[0]) is float and not labels else _counted(values, labels)
     for kind, count in found:
         if kind in kinds or len(kinds) < OUTPUT_KINDS - 1:
             kinds[kind] = kinds.get(kind, 0) + count
         else:
             kinds[OTHER] = kinds.get(OTHER, 0) + count
-
-
-def _values(arrays: Sequence[Array]) -> list[Any]:
-    try:
-        return [array.item() for array in arrays]  # one row each, as most requests have
-    except ValueError:
-        return [value for array in arrays if array.size == len(array) for value in array.reshape(-1).tolist()]
 
 
 def _counted(values: list[Any], labels: Sequence[str]) -> Iterable[tuple[str, int]]:
@@ -89,6 +93,8 @@ def _kind_of(value: Any, labels: Sequence[str]) -> str:
     """Whole numbers without names are classes while they are small."""
     if type(value) is int and not labels and not -1 <= value < OUTPUT_KINDS:
         return name_of_bin(bin_of(value))
+    if isinstance(value, bytes):
+        return "bytes"
     return label_of(value, labels)[:_LONGEST]
 
 

@@ -11,7 +11,7 @@ from tidegate.observations import VariantWindow
 from tidegate.serving.batching import Ran
 from tidegate.serving.call import Call
 from tidegate.serving.events.exposures import Exposures
-from tidegate.serving.events.outputs import output_of
+from tidegate.serving.events.outputs import output_of, predicted
 from tidegate.serving.events.sampling import Sampler
 from tidegate.serving.events.windows import FORCED, FULL, Note, Windows
 from tidegate.serving.outcome import outcome_of
@@ -64,7 +64,12 @@ class Recording:
         else:
             counts = self._variants[route.variant.name]
             answers = counts.answers
-            answers.append((now - call.received, ran.outputs.get(self._output), call.unit))
+            array = ran.outputs.get(self._output)
+            try:
+                value = array.item()  # type: ignore[union-attr]  # almost always one row
+            except (ValueError, AttributeError):
+                value = predicted(array)
+            answers.append((now - call.received, value, call.unit))
             if len(answers) >= FULL or call.rows >= LARGE_ROWS:
                 counts.fold()
         self._unsampled -= 1
@@ -99,10 +104,10 @@ class Recording:
 
     def shadowed(self, variant: str, kind: str, unit: str, seconds: float | None, outputs: Tensors | None) -> None:
         """A copy that a shadow ran, or failed to."""
-        predictions = None if outputs is None else outputs.get(self._output)
+        predictions = None if outputs is None else predicted(outputs.get(self._output))
         counts = self._variants[variant]
         counts.note(Note(kind, seconds, unit, predictions))
-        if predictions is not None and len(predictions) >= LARGE_ROWS:
+        if type(predictions) is list and len(predictions) >= LARGE_ROWS:
             counts.fold()
 
     def exposed(self, unit: str, route: Route, request_id: str) -> bool:

@@ -33,7 +33,8 @@ class Note(msgspec.Struct, frozen=True, gc=False):
     kind: str
     seconds: float | None = None
     unit: str = ""
-    predictions: Array | None = None
+    predictions: Any = None
+    """As ``outputs.predicted`` gives them."""
 
 
 class Counts(msgspec.Struct, frozen=True):
@@ -49,11 +50,11 @@ class Counts(msgspec.Struct, frozen=True):
 
 
 class VariantCounts:
-    """One variant's counts. ``answers`` are (seconds until the answer, predicted rows or None, unit); they and ``notes``
+    """One variant's counts. ``answers`` are (seconds until the answer, what was predicted, unit); they and ``notes``
     are appended to by the event loop alone, and folded under a lock for which the event loop never waits."""
 
     def __init__(self, labels: Sequence[str] = ()) -> None:
-        self.answers: list[tuple[float, Array | None, str]] = []
+        self.answers: list[tuple[float, Any, str]] = []
         self.notes: list[Note] = []
         self._labels = labels
         self._lock = threading.Lock()
@@ -100,12 +101,12 @@ class VariantCounts:
 
     def _fold(self) -> None:
         seconds: list[float] = []
-        predictions: list[Array] = []
+        predictions: list[Any] = []
         if self.answers:
             answers = _taken(self.answers)
             self._count("ok", len(answers))
             seconds += [waited for waited, _, _ in answers]
-            predictions += [rows for _, rows, _ in answers if rows is not None]
+            predictions += [rows for _, rows, _ in answers]
             self._unitless += [unit for _, _, unit in answers].count("")
         if self.notes:
             for note in _taken(self.notes):
@@ -114,8 +115,7 @@ class VariantCounts:
                     continue
                 if note.seconds is not None:
                     seconds.append(note.seconds)
-                if note.predictions is not None:
-                    predictions.append(note.predictions)
+                predictions.append(note.predictions)
         if seconds:
             counts = np.bincount(bins_of(np.array(seconds)), minlength=BINS)
             self._latency = counts if self._latency is None else self._latency + counts

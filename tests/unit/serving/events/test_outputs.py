@@ -16,13 +16,14 @@ from tidegate.serving.events.outputs import (
     count_outputs,
     name_of_bin,
     output_of,
+    predicted,
 )
 from tidegate.types import Signature, TensorSpec
 
 
 def counted(*arrays: Any, labels: tuple[str, ...] = ()) -> dict[str, int]:
     kinds: dict[str, int] = {}
-    count_outputs(kinds, [np.asarray(array) for array in arrays], labels)
+    count_outputs(kinds, [predicted(np.asarray(array)) for array in arrays], labels)
     return kinds
 
 

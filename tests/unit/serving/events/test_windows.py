@@ -67,7 +67,7 @@ def test_windows_add_up_to_the_requests_made(steps: list[tuple[str, int, str]]) 
                 made["ok" if kind == "answer" else kind] += 1
                 unitless += not unit
                 if kind == "answer":
-                    counts.answers.append((0.002, np.array([1]), unit))
+                    counts.answers.append((0.002, 1, unit))
                     if len(counts.answers) >= FULL:
                         counts.fold()
                 else:
