@@ -38,7 +38,8 @@ def test_the_core_leaves_out_what_only_some_need(project: Any) -> None:
 def test_everything_but_the_boosters_is_in_all(project: Any) -> None:
     extras = project["optional-dependencies"]
     [everything] = extras["all"]
-    assert set(re.findall(r"[a-z]+", everything.split("[")[1])) == set(extras) - {"all", "boosting"}
+    assert set(re.findall(r"[a-z]+", everything.split("[")[1])) == set(extras) - {"all", "boosting", "store"}
+    assert "tidegate[store]" in extras["control"]
 
 
 @pytest.mark.parametrize("name", ["run", "dev"])

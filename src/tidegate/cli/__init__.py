@@ -41,7 +41,7 @@ COMMANDS = {
     "store": Command("store", "app", "Migrate, look at and clean up the store."),
     "config": Command("config", "app", "Show and check the configuration."),
     "doctor": Command("doctor", "doctor", "Find out what is missing on this machine."),
-    "demo": Command("demo", "demo", "Train two small models, serve them, show live figures."),
+    "demo": Command("demo", "demo", "Release a better model and a faulty one under live traffic."),
     "completion": Command("__init__", "completion", "Print the script that completes commands in your shell."),
 }
 

@@ -37,7 +37,12 @@ def test_show_names_origins_and_masks_secrets(file: Path) -> None:
 
 def test_show_as_json_has_the_same(file: Path) -> None:
     shown = json.loads(run("config", "show", str(file), "--json").stdout)
-    assert shown["settings"]["access"] == {"predict_key": "********", "operate_key": "", "metrics_open": True}
+    assert shown["settings"]["access"] == {
+        "predict_key": "********",
+        "operate_key": "",
+        "keys_required": False,
+        "metrics_open": True,
+    }
     assert shown["origins"]["access.predict_key"].endswith("tidegate.yaml:5")
 
 
