@@ -57,7 +57,6 @@ def metrics(request: Request, services: Annotated[Services, Depends(services_of)
     with services.store.read() as unit:
         latest = unit.snapshots.latest()
         rows = unit.releases.list(open=True, limit=MOST_RELEASES)
-        unknown = unit.feedback.unknown()
     releases = [msgspec.json.decode(row.body, type=Release) for row in rows]
     lines = [
         *_gauge("tidegate_build_info", "Always 1; the version is a label.", [(f'version="{__version__}"', 1)]),
@@ -83,7 +82,6 @@ def metrics(request: Request, services: Annotated[Services, Depends(services_of)
             "Open releases by state.",
             [(f'state="{state}"', sum(release.state == state for release in releases)) for state in OPEN],
         ),
-        *_gauge("tidegate_feedback_unknown", "Feedback about requests that nobody knows.", [("", unknown)]),
     ]
     return Response("\n".join(lines) + "\n", media_type="text/plain; version=0.0.4; charset=utf-8")
 

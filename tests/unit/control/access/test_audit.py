@@ -125,6 +125,12 @@ def test_tampering_is_found(store: Store, tamper: Callable[[Unit], None]) -> Non
     assert found.faults
 
 
+def test_what_is_missing_is_named(store: Store) -> None:
+    with store.begin() as unit:
+        drop(unit, 3, 4)
+    assert "rows 3 to 4 are missing" in verify(rows(store)).faults[0].what
+
+
 def test_a_cut_tail_is_found_only_against_a_kept_head(store: Store, tmp_path: Path) -> None:
     heads = Heads(store, tmp_path)
     heads.note()

@@ -50,7 +50,8 @@ def test_what_is_no_valid_key_is_refused_in_the_same_words(keys: Keys, clock: Ma
     parsed = parse(made.key)
     assert parsed is not None
     other = keys.create(USER, who="root")
-    wrong = ["", "x", "tg__", made.key + "x", compose(parsed[0], "A" * 43), compose("0" * 12, parsed[1])]
+    wrong = ["", "x", "tg__", other.key + "x", compose(other.view.id, "A" * 43), compose(other.view.id, parsed[1])]
+    wrong.append(compose("0" * 12, parsed[1]))
     revoked = keys.create(USER, who="root")
     keys.revoke(revoked.view.id, who="root")
     clock.advance(60)

@@ -107,6 +107,7 @@ def test_wrong_keys_of_an_address_are_limited(access: Access, key: str) -> None:
 
 
 def test_a_key_has_its_own_limit(access: Access) -> None:
+    """One client must not use up what all share: SeldonIO/MLServer#1042."""
     key = access.keys.create(KeyFacts(name="slow", roles=("operate",), requests_per_minute=3), who="root").key
     for _ in range(3):
         access.by_key(key, "192.0.2.1")

@@ -44,6 +44,7 @@ def told(plane: Plane) -> Told:
 
 
 def test_a_champion_that_moved_is_told(plane: Plane, told: Told) -> None:
+    """A registry's webhooks reach no server by themselves (MLflow); here a signed one starts a release."""
     body = alias_moved()
     answer = plane.client.post(URL, content=body, headers=signed(body, plane.clock.wall()))
     assert answer.json() == {"event": "AliasMoved", "releases": []}
