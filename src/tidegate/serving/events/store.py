@@ -23,12 +23,12 @@ class StoreSink:
 
     def write(self, batch: Batch) -> None:
         with self._open().begin(durable=bool(batch.exposures)) as unit:
-            if batch.windows:
-                unit.windows.add(batch.windows)
             if batch.events:
                 unit.events.add(batch.events)
             if batch.exposures:
                 unit.exposures.add(batch.exposures)
+            if batch.windows:  # last, since their writers stand in line until they commit
+                unit.windows.add(batch.windows)
 
     def feedback(self, rows: Sequence[Feedback]) -> int:
         with self._open().begin() as unit:
