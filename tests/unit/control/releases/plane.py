@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
-from tidegate.clock import ManualClock
+from tidegate.clock import Clock, ManualClock
 from tidegate.control.registry.base import ModelVersion, RegistryAway
 from tidegate.control.releases.prometheus import Prometheus
 from tidegate.control.releases.release import Release
@@ -94,10 +94,20 @@ def _digest(name: str, version: str) -> str:
     return f"sha256:{name}-{version}"
 
 
+class Bridge(Protocol):
+    """Where both planes meet."""
+
+    @property
+    def store(self) -> Store: ...
+
+    @property
+    def clock(self) -> Clock: ...
+
+
 class Instance:
     """A serving instance: follows the store, acknowledges, and counts what it is told to."""
 
-    def __init__(self, plane: Plane, name: str) -> None:
+    def __init__(self, plane: Bridge, name: str) -> None:
         self.plane = plane
         self.name = name
         self.snapshot = 0
@@ -188,7 +198,7 @@ class Plane:
         if not migrated.exists():
             open_store(f"sqlite:///{migrated}", migrate=True).close()
         shutil.copy(migrated, folder / "store.db")
-        self.store: Store = open_store(f"sqlite:///{folder}/store.db", clock=self.clock)
+        self.store = open_store(f"sqlite:///{folder}/store.db", clock=self.clock)
         self.registry = FakeRegistry()
         self.registry.aliases["iris", "champion"] = "1"
         self.settings = Settings(
