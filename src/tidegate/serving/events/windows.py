@@ -103,13 +103,13 @@ class VariantCounts:
         seconds: list[float] = []
         predictions: list[Any] = []
         if self.answers:
-            answers = _taken(self.answers)
+            answers = taken_of(self.answers)
             self._count("ok", len(answers))
             seconds += [waited for waited, _, _ in answers]
             predictions += [rows for _, rows, _ in answers]
             self._unitless += [unit for _, _, unit in answers].count("")
         if self.notes:
-            for note in _taken(self.notes):
+            for note in taken_of(self.notes):
                 self._add(note)
                 if note.kind == FORCED:
                     continue
@@ -142,7 +142,7 @@ class VariantCounts:
         self._failures += 1
 
 
-def _taken(entries: list[Any]) -> list[Any]:
+def taken_of(entries: list[Any]) -> list[Any]:
     """Takes what is in the list now out of it; what is appended meanwhile stays."""
     number = len(entries)
     taken = entries[:number]

@@ -156,6 +156,18 @@ async def test_when_both_fail_the_candidate_was_the_one_chosen(tmp_path: Path) -
     assert (window.variant, window.outcomes, window.latency) == ("canary", {"failed": 1}, {})
 
 
+async def test_a_candidate_that_hangs_is_to_blame_for_it_when_the_baseline_fails(tmp_path: Path) -> None:
+    gate = Gate()
+    async with recorded(
+        {"baseline": failing, "canary": gate}, tmp_path, shares={"canary": 100}, timeouts={"canary": 20}
+    ) as plane:
+        with pytest.raises(ModelFailed):
+            await plane.ask(1)
+        gate.open()
+        [window] = plane.windows().values()
+    assert (window.variant, window.outcomes, window.failures) == ("canary", {"timeout": 1}, 1)
+
+
 async def test_who_leaves_and_what_cannot_be_meant_is_nobodys_failure(tmp_path: Path) -> None:
     def picky(inputs: Tensors) -> Tensors:
         raise InvalidInput("no")

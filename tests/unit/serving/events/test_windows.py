@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,17 @@ from hypothesis import strategies as st
 
 from tidegate import metrics
 from tidegate.observations import VariantWindow
-from tidegate.serving.events.windows import FAILURES, FORCED, FULL, MOST_UNITS, Note, VariantCounts, Windows, bins_of
+from tidegate.serving.events.windows import (
+    FAILURES,
+    FORCED,
+    FULL,
+    MOST_UNITS,
+    Note,
+    VariantCounts,
+    Windows,
+    bins_of,
+    taken_of,
+)
 from tidegate.types import ModelRef, Variant
 
 VARIANTS = (
@@ -109,6 +120,21 @@ def test_a_thread_that_takes_loses_nothing_of_one_that_appends() -> None:
     assert sum(one.requests for one in found) == number + number // 5
     assert sum(sum(one.latency.values()) for one in found) == number
     assert sum(one.failures for one in found) == number // 5
+
+
+class Racing(list[int]):
+    """Grows while it is read, as when the other thread gets its turn just then."""
+
+    def __getitem__(self, place: Any) -> Any:
+        found = super().__getitem__(place)
+        self.append(99)
+        return found
+
+
+def test_what_is_appended_while_a_list_is_taken_stays_in_it() -> None:
+    entries = Racing([1, 2, 3])
+    assert taken_of(entries) == [1, 2, 3]
+    assert list(entries) == [99]
 
 
 def test_a_window_says_whose_it_is_and_of_which_time() -> None:
