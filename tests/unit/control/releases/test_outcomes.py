@@ -1,0 +1,85 @@
+"""Late labels: which predictions they judge, and how they decide."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from tests.unit.control.releases.plane import PLAN, Plane
+from tidegate.control.releases.outcomes import moments, value_of
+from tidegate.control.releases.release import Release
+from tidegate.observations import Feedback, PredictionEvent
+from tidegate.settings import Guardrail, OutcomeGuardrail
+from tidegate.storage.records import Labelled
+
+
+def event(number: int, variant: str, release: Release, time: float, **given: object) -> PredictionEvent:
+    known = {
+        "request_id": f"{variant}-{number}", "process": "p", "endpoint": "iris", "variant": variant, "version": "1",
+        "snapshot": release.first, "time": time, "outputs": b'{"predictions":[1],"labels":["yes"]}',
+    }  # fmt: skip
+    return PredictionEvent(**{**known, **given})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "label", "value"),
+    [
+        (b'{"predictions":[0],"labels":["yes"]}', "yes", 1.0),
+        (b'{"predictions":[0],"labels":["yes"]}', "no", 0.0),
+        (b'{"predictions":[2.0]}', "2", 1.0),
+        (b'{"answer":[true]}', "true", 1.0),
+        (b"", "yes", None),
+        (b'{"predictions":[[1,2]]}', "yes", None),
+    ],
+)
+def test_a_label_is_compared_with_what_was_predicted(outputs: bytes, label: str, value: float | None) -> None:
+    made = PredictionEvent(
+        request_id="r", process="p", endpoint="e", variant="v", version="1", snapshot=1, time=1.0, outputs=outputs
+    )
+    assert value_of(Labelled(Feedback(metric="accuracy", label=label), made)) == value
+    assert value_of(Labelled(Feedback(metric="accuracy", label=label), replace(made, rows=2))) is None
+    assert value_of(Labelled(Feedback(metric="accuracy", value=0.5), replace(made, rows=2))) == 0.5
+
+
+def test_moments_are_those_of_the_textbook() -> None:
+    assert moments([]).n == 0
+    found = moments([1.0, 0.0, 1.0, 1.0])
+    assert (found.n, found.mean, found.variance) == (4, 0.75, 0.25)
+
+
+def labelled(plane: Plane, release: Release, good: int, bad: int) -> None:
+    """Labels that agree with all baseline predictions, and with ``good`` of the candidate's."""
+    now = plane.clock.wall()
+    made = [event(number, "baseline", release, now) for number in range(good + bad)]
+    made += [event(number, "candidate", release, now) for number in range(good + bad)]
+    made += [event(9000, "candidate", release, now, forced=True), event(9001, "candidate", release, now, snapshot=1)]
+    sent = [
+        Feedback(
+            metric="accuracy", request_id=one.request_id, time=now,
+            label="no" if one.variant == "candidate" and int(one.request_id.partition("-")[2]) >= good else "yes",
+        )
+        for one in made
+    ]  # fmt: skip
+    with plane.store.begin() as unit:
+        unit.events.add(made)
+        unit.feedback.add(sent)
+
+
+@pytest.mark.parametrize(("good", "state"), [(400, "promoted"), (150, "rolled_back")])
+def test_late_labels_decide_and_are_waited_for(plane: Plane, good: int, state: str) -> None:
+    rail = OutcomeGuardrail(wait="30s", margin=0.1)
+    plan = replace(PLAN, guardrails=(*PLAN.guardrails, Guardrail(outcome=rail)))
+    release = plane.start(plan=plan)
+    plane.seconds(20)
+    release = plane.service.get(release.id)
+    assert release.waiting.endswith("; outcome no data")
+    labelled(plane, release, good, 400 - good)
+    plane.seconds(25)
+    assert plane.service.get(release.id).state == "ramping", "labels of predictions that are too young do not count"
+    release = plane.until(release.id, state)
+    counts = {one.guardrail: one.counts for one in release.verdicts}["outcome"]
+    assert counts["labels_candidate"] == 400
+    replay = plane.service.replay(release.id)
+    assert replay.agrees, replay.findings
+    assert msgspec.json.encode(release)
