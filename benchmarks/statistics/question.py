@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from benchmarks.harness.measure import Effort, Spread
 from benchmarks.harness.results import Result
-from benchmarks.statistics import failures, latencies, plots, releases
+from benchmarks.statistics import failures, latencies, plots, releases, units
 from benchmarks.statistics.latencies import a_fifth_slower, slow_tail, usual
 from tidegate.control.analysis import means
 from tidegate.control.releases import evidence as judge
@@ -43,6 +43,7 @@ def run(effort: Effort) -> Result:
     delays(result, rng)
     tails(result, rng)
     whole_releases(result, rng)
+    sticky(result, rng)
     cost(result, rng)
     plots.write(np.random.default_rng(SEED))
     return result
@@ -158,6 +159,16 @@ def whole_releases(result: Result, rng: np.random.Generator, good: int = 200, fa
         result.add(f"requests it got: {candidate.name}", Spread.of([float(one.requests) for one in ended]), unit="")
         result.figures[f"seconds: {candidate.name}"] = [one.seconds for one in ended]
         result.figures[f"culprits: {candidate.name}"] = [one.culprit for one in ended]
+
+
+def sticky(result: Result, rng: np.random.Generator, runs: int = 300) -> None:
+    """Where units differ in their failures as well, the promise is not kept; the page says so."""
+    for spread, what in ((0.0, "fail alike"), (1.0, "fail as they are")):
+        found = units.alarms(rng, spread, runs).astype(np.float64)
+        for place, name in enumerate(("configured share alone", "observed share alone", "both")):
+            bounded = {"side": "at most", "bound": allowed(units.ALPHA, runs)} if place == 2 and not spread else {}
+            share = parts(found[:, place], lambda part: float(part.mean()))
+            result.add(f"false alarms, unequal units that {what}: {name}", share, unit="", **bounded)
 
 
 def cost(result: Result, rng: np.random.Generator) -> None:
