@@ -6,6 +6,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection
 
+import msgspec
+
 from tidegate.metrics import Metrics
 from tidegate.serving.runtimes.base import LoadedModel
 from tidegate.serving.shelf import Shelf, Wanted, wanted_of
@@ -71,7 +73,9 @@ class Loading:
     async def _load(self, endpoint: str, variant: Variant, settings: EndpointSettings, wanted: Wanted) -> Version:
         loaded = await asyncio.to_thread(self._loader, variant, settings)
         version = Version(endpoint, variant, loaded, settings, self._metrics, asyncio.get_running_loop())
-        self._shelf.add(version, wanted)
+        found = msgspec.structs.replace(variant.model, digest=loaded.facts.digest)
+        pinned = wanted_of(endpoint, msgspec.structs.replace(variant, model=found), settings)
+        self._shelf.add(version, wanted, pinned.key)
         logger.info(
             "%s/%s: loaded %s version %s (%s), %.1f MB, warm-up %.1f ms%s",
             endpoint,

@@ -33,10 +33,12 @@ class Kept(msgspec.Struct, frozen=True, eq=False):
     version: Version
     wanted: Wanted
     """For whom it was loaded."""
+    key: bytes
+    """With the digest that was found, where none was asked for: an address may be pinned later."""
 
     def serves(self, wanted: Wanted) -> bool:
         """Whether it may stand for what is wanted: one in this process does for every variant, unless it must not."""
-        if self.wanted.key != wanted.key:
+        if wanted.key not in (self.wanted.key, self.key):
             return False
         apart = self.version.loaded.apart
         if apart and self.wanted.patience != wanted.patience:
@@ -95,8 +97,9 @@ class Shelf:
         origin = None if now is None else now.origin
         return origin if origin in free else next(iter(free), None)
 
-    def add(self, version: Version, wanted: Wanted) -> None:
-        self._fresh.append(Kept(version, wanted))
+    def add(self, version: Version, wanted: Wanted, key: bytes | None = None) -> None:
+        """``key`` is what it is, where more is known than what was wanted."""
+        self._fresh.append(Kept(version, wanted, key or wanted.key))
 
     def keep(self) -> None:
         """What was fresh is in force."""

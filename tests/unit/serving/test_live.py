@@ -400,6 +400,15 @@ async def test_a_release_and_its_rollback_load_each_model_once() -> None:
         assert plane.count(REQUESTS, "e", "candidate") == plane.count(REQUESTS, "e", "previous") == 1
 
 
+async def test_an_address_that_is_pinned_later_is_the_model_that_is_there() -> None:
+    """The configuration names a version of a registry; the control plane publishes it with its digest."""
+    async with serving({"baseline": loaded(times(1), digest="sha256:found")}) as plane:
+        for number, digest in ((2, ""), (3, "sha256:found"), (4, "sha256:other")):
+            plan = EndpointPlan("e", (Variant("baseline", ModelRef("baseline", "e", "1", digest)),))
+            await plane.live.apply(RoutingSnapshot(number, {"e": plan}, "e"), {"e": EndpointSettings(model="m")})
+        assert plane.loads == ["baseline"] * 3  # the first is the plane's own, under another version
+
+
 async def test_two_variants_of_one_model_have_a_version_each() -> None:
     """So that an A/A experiment has two queues, two breakers and two sets of figures."""
     async with serving({"baseline": times(1)}) as plane:
