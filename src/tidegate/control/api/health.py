@@ -13,14 +13,23 @@ from tidegate.control.api.documents import documented
 from tidegate.control.api.services import Services
 from tidegate.control.releases.release import OPEN, Release
 from tidegate.errors import NotReady, StoreAway, UserError
+from tidegate.types import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 router = APIRouter(tags=["operations"])
 
-EVIDENCE = "tidegate_release_evidence"
 MOST_RELEASES = 200
+METRICS: Mapping[str, str] = {
+    "tidegate_build_info": "Always 1; the version is a label.",
+    "tidegate_snapshot_number": "Newest routing snapshot published; 1 is what the configuration says.",
+    "tidegate_release_evidence": "Evidence against the candidate of an open release, as a share of what rolls it back: 1 does. "
+    "By release and guardrail.",
+    "tidegate_release_share": "Share of traffic that the candidate of an open release gets, 0 to 1. By endpoint.",
+    "tidegate_releases_open": "Open releases. By state.",
+}
+"""What the control port's /metrics shows; all of them gauges."""
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -59,13 +68,10 @@ def metrics(request: Request, services: Annotated[Services, Depends(services_of)
         rows = unit.releases.list(open=True, limit=MOST_RELEASES)
     releases = [msgspec.json.decode(row.body, type=Release) for row in rows]
     lines = [
-        *_gauge("tidegate_build_info", "Always 1; the version is a label.", [(f'version="{__version__}"', 1)]),
+        *_gauge("tidegate_build_info", [(f'version="{__version__}"', 1)]),
+        *_gauge("tidegate_snapshot_number", [("", latest.number if latest else 1)]),
         *_gauge(
-            "tidegate_snapshot_number", "Newest routing snapshot published.", [("", latest.number if latest else 1)]
-        ),
-        *_gauge(
-            EVIDENCE,
-            "Evidence against the candidate of an open release, as a share of what rolls it back; 1 does.",
+            "tidegate_release_evidence",
             [
                 (f'release="{_quoted(release.id)}",guardrail="{_quoted(verdict.guardrail)}"', _share(verdict))
                 for release in releases
@@ -74,26 +80,23 @@ def metrics(request: Request, services: Annotated[Services, Depends(services_of)
         ),
         *_gauge(
             "tidegate_release_share",
-            "Share of traffic that the candidate of an open release gets, 0 to 1.",
             [(f'endpoint="{_quoted(release.endpoint)}"', release.share / 10_000) for release in releases],
         ),
         *_gauge(
             "tidegate_releases_open",
-            "Open releases by state.",
             [(f'state="{state}"', sum(release.state == state for release in releases)) for state in OPEN],
         ),
     ]
     return Response("\n".join(lines) + "\n", media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def _share(verdict: msgspec.Struct) -> float:
-    threshold, evidence = verdict.threshold, verdict.evidence  # type: ignore[attr-defined]
-    return evidence / threshold if threshold else 0.0
+def _share(verdict: Verdict) -> float:
+    return verdict.evidence / verdict.threshold if verdict.threshold else 0.0
 
 
-def _gauge(name: str, text: str, samples: Iterable[tuple[str, float]]) -> list[str]:
+def _gauge(name: str, samples: Iterable[tuple[str, float]]) -> list[str]:
     return [
-        f"# HELP {name} {text}",
+        f"# HELP {name} {METRICS[name]}",
         f"# TYPE {name} gauge",
         *(f"{name}{{{labels}}} {value:g}" if labels else f"{name} {value:g}" for labels, value in samples),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from tests.unit.control.api.client import ORIGIN, Client
 from tests.unit.control.api.plane import SETTINGS, Plane, control_plane, started
+from tidegate.control.api.health import METRICS
 from tidegate.settings import Control, Settings
 
 SESSION = "/api/v1/session"
@@ -134,3 +136,4 @@ def test_metrics_need_a_key_when_they_are_closed(tmp_path: Path) -> None:
         assert 'tidegate_release_share{endpoint="iris"} 0' in text
         assert 'tidegate_releases_open{state="pending"} 1' in text
         assert release
+        assert set(re.findall(r"^# TYPE (\S+) gauge$", text, re.MULTILINE)) == set(METRICS)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.unit.control.api.plane import control_plane
+from tidegate.control.api.health import METRICS
 
 REFERENCE = Path(__file__).parents[4] / "docs" / "reference" / "control-api.md"
 
@@ -33,7 +34,12 @@ of 10 000.
 
 
 def page(document: Mapping[str, Any]) -> str:
-    return HEAD + "\n".join(_sections(document))
+    metrics = "\n".join(f"| `{name}` | {text} |" for name, text in METRICS.items())
+    return (
+        HEAD
+        + "\n".join(_sections(document))
+        + f"\n## Metrics\n\n| gauge at `/metrics` | meaning |\n|---|---|\n{metrics}\n"
+    )
 
 
 def _sections(document: Mapping[str, Any]) -> Iterator[str]:
