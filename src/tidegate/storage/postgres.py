@@ -93,4 +93,4 @@ def be_patient(connection: Connection) -> None:
 def _options(url: URL) -> dict[str, str]:
     if "options" in url.query:  # the operator's own
         return {}
-    return {"options": f"-c statement_timeout={STATEMENT_SECONDS}s -c lock_timeout={LOCK_SECONDS}s"}
+    return {"options": f"-c statement_timeout={STATEMENT_SECONDS}s -c lock_timeout={LOCK_SECONDS}s -c jit=off"}
