@@ -91,11 +91,21 @@ def evidence(line: Line, trace: Trace) -> Picture:
     """One guardrail: log10 of the e-values against and for the candidate, with the line that decides."""
     payload = {
         "threshold": round(line.threshold, 4),
-        "points": [[round(p.time * 1000), round(p.against, 4), round(p.support, 4)] for p in line.points],
+        "points": [
+            [round(p.time * 1000), None, None]
+            if p.outcome == "no_data"
+            else [round(p.time * 1000), round(p.against, 4), round(p.support, 4)]
+            for p in line.points
+        ],
         "shares": [[round(time * 1000), share / 100] for time, share in trace.shares],
     }
     rows = [
-        [text.absolute(p.time)[13:], e_value(p.against), e_value(p.support), text.number(p.estimate), p.outcome]
+        [
+            text.absolute(p.time)[13:],
+            *([text.DASH] * 2 if p.outcome == "no_data" else [e_value(p.against), e_value(p.support)]),
+            text.number(p.estimate),
+            text.words(p.outcome),
+        ]
         for p in _thinned(line.points)
     ]
     return Picture(payload, ["Time", "Against", "For", "Estimate", "Outcome"], rows)

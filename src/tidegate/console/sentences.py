@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from tidegate.console import text
 from tidegate.control.figures import EndpointFigures, Split
-from tidegate.control.releases.gates import shares
+from tidegate.control.releases.gates import SPLIT, shares
 from tidegate.control.releases.release import OPEN, Release, State
 from tidegate.types import Verdict
 
@@ -190,9 +190,10 @@ def needs(release: Release, requests: int | None) -> list[Need]:
     if requests is not None:
         found.append(_count("Requests in this step", requests, plan.step.min_requests))
     found.append(_time("Time with traffic", release.busy, plan.step.min_seconds))
-    settled = [verdict for verdict in release.verdicts if verdict.outcome == "pass"]
-    if release.verdicts:
-        total = len(release.verdicts)
+    judged = judging(release.verdicts)
+    settled = [verdict for verdict in judged if verdict.outcome == "pass"]
+    if judged:
+        total = len(judged)
         found.append(
             Need("Guardrails passed", f"{len(settled)} of {total}", len(settled) / total, len(settled) == total)
         )
@@ -237,8 +238,14 @@ def actions(release: Release, now: float) -> list[str]:
     return found
 
 
+def judging(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """Those about the candidate. The check of the split is about the router: only its alarm counts beside them."""
+    return [verdict for verdict in verdicts if verdict.guardrail != SPLIT or verdict.outcome == "fail"]
+
+
 def counted(verdicts: Sequence[Verdict]) -> str:
     """2 passed, 1 undecided: the verdicts in one line."""
+    verdicts = judging(verdicts)
     names = {"pass": "passed", "fail": "failed", "undecided": "undecided", "no_data": "without data"}
     tally = {outcome: sum(verdict.outcome == outcome for verdict in verdicts) for outcome in names}
     return ", ".join(f"{count} {names[outcome]}" for outcome, count in tally.items() if count)

@@ -57,7 +57,9 @@ def routes(site: Site) -> list[Route]:
         trace = site.traces.of(release.id)
         header = unit_header(release.endpoint)
         lines = [
-            (name, line, pictures.evidence(line, trace)) for name, line in trace.lines.items() if line.threshold > 0
+            (name, line, pictures.evidence(line, trace))
+            for name, line in trace.lines.items()
+            if line.threshold > 0 and any(point.outcome != "no_data" for point in line.points)
         ]
         sides = {name: release.sides[name] for name in SIDES if name in release.sides}
         return site.render(

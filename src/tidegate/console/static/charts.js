@@ -110,13 +110,17 @@
     evidence(data) {
       // Far below even odds nothing is decided: the picture begins at 1/100.
       const floor = -2;
-      const top = Math.max(data.threshold * 1.25, ...data.points.map((point) => Math.max(point[1], point[2])));
+      const top = Math.max(data.threshold * 1.25, ...data.points.map((point) => Math.max(point[1] ?? 0, point[2] ?? 0)));
       const most = Math.min(top, data.threshold * 4);
-      const power = (value) => (value === 0 ? "1" : value > 0 && value < 4 ? number(10 ** value) : value < 0 && value > -3 ? number(10 ** value) : `10^${number(value)}`);
+      const power = (value) => {
+        if (value <= -3 || value >= 12) return `10^${number(value)}`;
+        const [size, unit] = value < 4 ? [0, ""] : value < 6 ? [3, `${thin}k`] : value < 9 ? [6, `${thin}M`] : [9, `${thin}G`];
+        return number(10 ** (value - size)) + unit;
+      };
       const line = (name, at, colour) => ({
         name,
         type: "line",
-        data: data.points.map((point) => [point[0], Math.min(most, Math.max(floor, point[at]))]),
+        data: data.points.map((point) => [point[0], point[at] === null ? null : Math.min(most, Math.max(floor, point[at]))]),
         showSymbol: data.points.length < 3,
         symbolSize: 5,
         lineStyle: { color: colour, width: 1.8 },
@@ -126,6 +130,7 @@
         ...base({ top: 16 }),
         tooltip: hover((hits) => {
           const point = data.points[hits[0].dataIndex];
+          if (point[1] === null) return tip(clock(point[0]), [["", "no data", ""]]);
           return tip(clock(point[0]), [[palette.bad, "against", power(point[1])], [palette.good, "for", power(point[2])]]);
         }),
         xAxis: { ...axis(), type: "time", splitLine: { show: false }, axisLabel: { ...axis().axisLabel, formatter: (value) => clock(value).slice(0, data.points.at(-1)[0] - data.points[0][0] < 600000 ? 8 : 5) } },
