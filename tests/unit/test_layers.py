@@ -46,7 +46,12 @@ MAY_ALSO_IMPORT: dict[str, set[str]] = {
 }
 """The two seams through which the data plane reaches the store, and the place where the console is mounted."""
 
-PURE = ("control/analysis/", "control/releases/machine.py", "control/releases/evidence.py", "serving/routing.py")
+PURE = (
+    "control/analysis/",
+    *(f"control/releases/{name}.py" for name in ("machine", "evidence", "counted", "guardrails", "gates", "wording")),
+    "control/experiments/experiment.py",
+    "serving/routing.py",
+)
 INPUT_OUTPUT = {
     "asyncio", "fastapi", "httpx", "multiprocessing", "os", "pathlib", "requests", "socket", "sqlalchemy", "subprocess",
     "threading", "time", "urllib",
