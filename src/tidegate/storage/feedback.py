@@ -35,11 +35,18 @@ class FeedbackRepository(Repository):
         values = [newest[key] for key in sorted(newest)]  # all writers in one order: no deadlock
         query = self._insert(feedback)
         fresh = query.excluded
+        # Whoever says no time and sends it again, after an answer that was lost, says nothing new.
+        news = or_(
+            fresh.request_id == "",
+            fresh.time != fresh.received,
+            fresh.value.is_distinct_from(feedback.c.value),
+            fresh.label.is_distinct_from(feedback.c.label),
+        )
         kept = ("request_id", "unit", "endpoint", "value", "label", "time", "received")
         query = query.on_conflict_do_update(
             index_elements=["key", "metric"],
             set_={name: fresh[name] for name in kept},
-            where=fresh.time > feedback.c.time,
+            where=and_(fresh.time > feedback.c.time, news),
         )
         return self._changed(query, values)
 

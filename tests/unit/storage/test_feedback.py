@@ -124,3 +124,13 @@ def test_unknown_requests_are_counted(store: Store) -> None:
     add(store, *(an_outcome(request_id=name) for name in ("sampled", "of-ann", "x", "y")), an_outcome(unit="z"))
     with store.read() as unit:
         assert unit.feedback.unknown() == 2
+
+
+def test_what_is_sent_again_without_a_time_is_known(store: Store) -> None:
+    """An answer that was lost is asked for again: the same label is no news, another one is a correction."""
+
+    def sent(label: str, at: float) -> int:
+        with store.begin() as unit:
+            return unit.feedback.add([Feedback(metric="m", request_id="r", label=label, time=at, received=at)])
+
+    assert [sent("a", 1.0), sent("a", 2.0), sent("b", 3.0), sent("b", 4.0)] == [1, 0, 1, 0]
