@@ -42,6 +42,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0].split("-")[0] for name in names} == {"tidegate"}
     assert "tidegate/py.typed" in names
+    assert {f"tidegate/console/{part}" for part in ("templates/layout.html", "static/vendor/htmx.min.js")} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
