@@ -116,7 +116,7 @@ def test_the_command_line_manages_keys_and_reads_the_log(controlled: Controlled)
     revoked = controlled.run("keys", "revoke", key_id, "--reason", "lost")
     assert "revoked" in revoked.stdout
     assert httpx.get(f"{controlled.url}/api/v1/releases", headers={"X-API-Key": key}).status_code == 401
-    log = controlled.run("audit", "list", "--target", f"key {key_id}").stdout
+    log = controlled.run("audit", "list", "--target", f"key:{key_id}").stdout
     assert "key.revoke" in log
     assert "(lost)" in log
     assert "from 127.0.0.1" in log

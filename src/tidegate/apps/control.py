@@ -23,6 +23,7 @@ import msgspec
 import uvicorn
 
 from tidegate import __version__, logs
+from tidegate.apps.connection import Connection
 from tidegate.apps.serve import bind
 from tidegate.clock import Clock, SystemClock
 from tidegate.config import Loaded
@@ -54,6 +55,8 @@ CLEAN_SECONDS = 3600.0
 GRACE_SECONDS = 10
 """For requests in flight when told to end."""
 MOST_IN_FLIGHT = 512
+LOOK_TICKS = 50
+"""Of uvicorn's ticks, ten a second: how often silent connections are looked for."""
 
 
 def control(loaded: Loaded) -> None:
@@ -223,17 +226,26 @@ def announce_key(key: str, folder: Path) -> None:
 
 
 class _Uvicorn(uvicorn.Server):
-    """Leaves the signals to the process."""
+    """Leaves the signals to the process, and closes connections that say nothing."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % LOOK_TICKS == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, Connection):
+                    connection.close_if_silent(now)
+        return await super().on_tick(counter)
 
 
 async def _serve(plane: ControlPlane, listening: socket.socket) -> None:
     server = _Uvicorn(
         uvicorn.Config(
             plane.front,
+            http=Connection,
             ws="none",
             lifespan="off",
             access_log=False,

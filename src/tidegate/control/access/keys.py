@@ -102,7 +102,7 @@ class Keys:
             self._keep_an_administrator(unit, before, now)
             unit.keys.revoke(key, now)
             after = _view(_found(unit, key), now)
-            audit.record(unit, who, "key.revoke", f"key {key}", at=now, before=before, after=after, reason=reason)
+            audit.record(unit, who, "key.revoke", f"key:{key}", at=now, before=before, after=after, reason=reason)
         return after
 
     def rotate(self, key: str, *, who: str, grace: float, reason: str = "") -> Created:
@@ -125,7 +125,7 @@ class Keys:
                 unit,
                 who,
                 "key.expire",
-                f"key {key}",
+                f"key:{key}",
                 at=now,
                 before=before,
                 after=after,
@@ -194,7 +194,7 @@ class Keys:
         )
         unit.keys.add(row)
         view = _view(row, now)
-        audit.record(unit, who, action, f"key {id_}", at=now, after=view, reason=reason)
+        audit.record(unit, who, action, f"key:{id_}", at=now, after=view, reason=reason)
         return Created(view, keys.compose(id_, secret))
 
     def _keep_an_administrator(self, unit: Unit, view: KeyView, now: float) -> None:
@@ -208,7 +208,7 @@ class Keys:
         if row.used is not None and now - row.used < TOUCH_SECONDS:
             return
         try:
-            with self._store.begin() as unit:
+            with self._store.begin(durable=False) as unit:
                 unit.keys.touch(row.id, now)
         except Refused:  # the time of the last use is not worth refusing a call that can be answered
             logger.info("the last use of key %s could not be written", row.id)

@@ -56,7 +56,7 @@ class Sessions:
         with self._store.begin() as unit:
             unit.sessions.expire(now)
             unit.sessions.add(row)
-            audit.record(unit, caller.who, "session.open", f"key {caller.key}", at=now)
+            audit.record(unit, caller.who, "session.open", f"key:{caller.key}", at=now)
         session = msgspec.structs.replace(caller, session=row.digest, csrf=row.csrf, expires=row.expires)
         return Opened(token, session)
 
@@ -76,7 +76,7 @@ class Sessions:
         with self._store.begin() as unit:
             if unit.sessions.get(caller.session) is not None:
                 unit.sessions.remove(caller.session)
-                audit.record(unit, caller.who, "session.close", f"key {caller.key}", at=self._clock.wall())
+                audit.record(unit, caller.who, "session.close", f"key:{caller.key}", at=self._clock.wall())
 
     def lasts(self, digest: str) -> bool:
         """Whether the session is still there; asked by streams that outlive a request."""

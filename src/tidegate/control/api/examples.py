@@ -147,7 +147,7 @@ AUDIT: dict[str, Any] = {
     "time": 1795267200.0,
     "who": "ada (3f9c2a7b1d5e)",
     "action": "release.pause",
-    "target": "release r7k2m9",
+    "target": "release:r7k2m9",
     "change": {"before": "ramping", "after": "paused", "reason": "looking", "origin": {"address": "10.0.0.7"}},
     "previous": "5b1f",
     "hash": "c04d",

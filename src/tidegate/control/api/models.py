@@ -73,7 +73,7 @@ def register(call: Operating, asked: Annotated[RegisterModel, Depends(body_of(Re
         def change() -> ModelVersion:
             return call.services.registry.register(asked.name, source, metadata=asked.metadata, aliases=asked.aliases)
 
-        made = _recorded(call, "model.register", f"model {asked.name}", asked, asked.reason, change)
+        made = _recorded(call, "model.register", f"model:{asked.name}", asked, asked.reason, change)
         return Answer(made, 201, f"{PATH}/{made.name}/{made.version}")
 
     return call.write(act)
@@ -89,7 +89,7 @@ def set_alias(call: Operating, name: str, asked: Annotated[SetAlias, Depends(bod
         def change() -> None:
             call.services.registry.set_alias(name, asked.alias, asked.version)
 
-        _recorded(call, "model.alias", f"model {name}", asked, asked.reason, change)
+        _recorded(call, "model.alias", f"model:{name}", asked, asked.reason, change)
         return Answer(status=204)
 
     return call.write(act)
