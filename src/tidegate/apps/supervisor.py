@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import pickle
 import signal
 import socket
 import sys
@@ -30,10 +29,9 @@ from tidegate.apps.child import work
 from tidegate.apps.desired import Desired, Told
 from tidegate.apps.following import Following
 from tidegate.apps.owner import Owner, StateFile
-from tidegate.apps.workers import Change, Worker, hang_seconds, process_context
+from tidegate.apps.workers import Change, Papers, Worker, hang_seconds, process_context, reserved
 from tidegate.clock import SystemClock
 from tidegate.errors import ConfigError, TidegateError, UserError
-from tidegate.settings import Server
 
 logger = logging.getLogger("tidegate.supervisor")
 
@@ -54,14 +52,14 @@ class Supervisor:
         self._hang_seconds = hang_seconds(os.environ)
         self._context = process_context(os.environ)
         self._folder = tempfile.TemporaryDirectory(prefix="tidegate-metrics-")
-        self._grpc = _reserved(server)
+        self._grpc = reserved(server)
         self._signals, self._wakeup = os.pipe()
         self._stops = 0
         self._reload = False
         self._change: Change | None = None
         self._last = owner.desired.number
         """The highest number given to a change, also to one that failed."""
-        self._files: dict[int, Path] = {}
+        self._papers = Papers(Path(self._folder.name))
         self._asker: Worker | None = None
         port = listening.getsockname()[1]
         self._state = StateFile(port)
@@ -230,7 +228,7 @@ class Supervisor:
         if told == before:
             return
         try:
-            path = self._private("told", told)
+            path = self._papers.write("told", told)
         except ConfigError as error:
             logger.error("serving processes do not hear how it stands with the store: %s", error)  # noqa: TRY400
             return
@@ -295,7 +293,7 @@ class Supervisor:
         """Raises UserError, and changes nothing, when it cannot even be handed on."""
         self._last = max(desired.number, self._last + 1)
         change = Change(msgspec.structs.replace(desired, number=self._last), follows=follows)
-        self._written(change.desired)
+        self._papers.desired(change.desired)
         self._change = change
         for worker in self._workers:
             if worker.ready:
@@ -303,7 +301,7 @@ class Supervisor:
                 self._prepare(worker, change.desired)
 
     def _prepare(self, worker: Worker, desired: Desired) -> None:
-        path = self._written(desired)
+        path = self._papers.desired(desired)
         worker.asked, worker.reads = desired.number, True
         worker.send("prepare", desired.number, str(path))
 
@@ -335,32 +333,10 @@ class Supervisor:
                 self._catch_up(worker)
         self._forget_files()
 
-    def _written(self, desired: Desired) -> Path:
-        """A file that holds it, so that a pipe never has to: a process that hangs does not empty its own."""
-        path = self._files.get(desired.number)
-        if path is not None:
-            return path
-        path = self._files[desired.number] = self._private(f"desired-{desired.number}", desired)
-        return path
-
-    def _private(self, name: str, value: object) -> Path:
-        """Written beside and renamed: a process may be reading what was there. Raises ConfigError."""
-        path = Path(self._folder.name) / name
-        fresh = path.with_suffix(".new")
-        try:
-            fresh.touch(mode=0o600)
-            fresh.write_bytes(pickle.dumps(value))
-            fresh.replace(path)
-        except OSError as error:
-            fresh.unlink(missing_ok=True)
-            raise ConfigError(f"cannot write {path}: {error.strerror}") from None
-        return path
-
     def _forget_files(self) -> None:
         """They may hold keys, so they stay only as long as a process has to read them."""
         needed = {worker.asked for worker in self._workers if worker.ready and worker.reads}
-        for number in self._files.keys() - needed:
-            self._files.pop(number).unlink(missing_ok=True)
+        self._papers.keep_only(needed)
 
     def _ended(self, change: Change) -> None:
         if not change.error:
@@ -459,12 +435,3 @@ class Supervisor:
         signal.signal(signal.SIGINT, stop)
         if hasattr(signal, "SIGHUP"):
             signal.signal(signal.SIGHUP, reload)
-
-
-def _reserved(server: Server) -> socket.socket | None:
-    """Keeps the gRPC port for the processes that will share it."""
-    if server.grpc_port is None:
-        return None
-    from tidegate.protocols.grpc import reserve_port
-
-    return reserve_port(server.host, server.grpc_port)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import pickle
+import socket
 import sys
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from tidegate.apps.bridge import Models
 from tidegate.apps.child import BEAT_SECONDS
 from tidegate.apps.desired import Desired
 from tidegate.errors import ConfigError
+from tidegate.settings import Server
 
 HANG_SECONDS = 30.0
 """A process whose event loop gave no sign for so long is killed and replaced; TIDEGATE_HANG_SECONDS says otherwise."""
@@ -97,6 +101,41 @@ class Change:
             self.error = self.error or "serving processes ended while they loaded it"
 
 
+class Papers:
+    """Files that hand something over to processes, so that a pipe never has to: one that hangs does not empty its own.
+
+    ``folder`` is the supervisor's own: keys may be in them.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._desired: dict[int, Path] = {}
+
+    def desired(self, desired: Desired) -> Path:
+        path = self._desired.get(desired.number)
+        if path is None:
+            path = self._desired[desired.number] = self.write(f"desired-{desired.number}", desired)
+        return path
+
+    def keep_only(self, numbers: set[int]) -> None:
+        """Removes what no process has to read any more."""
+        for number in self._desired.keys() - numbers:
+            self._desired.pop(number).unlink(missing_ok=True)
+
+    def write(self, name: str, value: object) -> Path:
+        """Written beside and renamed: a process may be reading what was there. Raises ConfigError."""
+        path = self._folder / name
+        fresh = path.with_suffix(".new")
+        try:
+            fresh.touch(mode=0o600)
+            fresh.write_bytes(pickle.dumps(value))
+            fresh.replace(path)
+        except OSError as error:
+            fresh.unlink(missing_ok=True)
+            raise ConfigError(f"cannot write {path}: {error.strerror}") from None
+        return path
+
+
 def process_context(environment: Mapping[str, str]) -> Any:
     """Fork where it is safe: Linux, and nothing but this thread has run yet."""
     method = environment.get("TIDEGATE_START_METHOD") or ("fork" if sys.platform == "linux" else "spawn")
@@ -116,3 +155,12 @@ def hang_seconds(environment: Mapping[str, str]) -> float:
     if seconds <= BEAT_SECONDS:
         raise ConfigError(f"TIDEGATE_HANG_SECONDS: expected seconds above {BEAT_SECONDS:g}, got {given!r}")
     return seconds
+
+
+def reserved(server: Server) -> socket.socket | None:
+    """Keeps the gRPC port for the processes that will share it."""
+    if server.grpc_port is None:
+        return None
+    from tidegate.protocols.grpc import reserve_port
+
+    return reserve_port(server.host, server.grpc_port)
