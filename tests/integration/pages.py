@@ -71,12 +71,15 @@ class Page:
         self.path = path
         self.folder = folder
         self.port = free_port()
+        self.control_port = free_port()
         self.servers: list[subprocess.Popen[bytes]] = []
         path_variable = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self.environment = os.environ | {
             "PATH": path_variable,
             "TIDEGATE_SERVER__PORT": str(self.port),
+            "TIDEGATE_CONTROL__PORT": str(self.control_port),
             "TIDEGATE_URL": f"http://127.0.0.1:{self.port}",
+            "TIDEGATE_CONTROL": f"http://127.0.0.1:{self.control_port}",
         }
 
     def run(self) -> None:
@@ -102,7 +105,11 @@ class Page:
             cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True, timeout=COMMAND_SECONDS, check=False,
         )  # fmt: skip
-        real = result.stdout.replace(str(self.port), "8000").replace(f"{self.folder}/", "")
+        real = (
+            result.stdout.replace(str(self.port), "8000")
+            .replace(str(self.control_port), "8001")
+            .replace(f"{self.folder}/", "")
+        )
         assert matches(shown, real), f"{self.path.name}:{line}: {command}\nshown:\n{shown}\nreal:\n{real}"
 
     def _start(self, command: str) -> None:

@@ -44,7 +44,7 @@ def start(
 
     MODEL is a path, models:/iris/3 or models:/iris@challenger. Nobody gets it before every instance has loaded it.
     """
-    body = {"endpoint": endpoint, "candidate": model, "reason": reason}
+    body = {"endpoint": endpoint, "model": model, "reason": reason}
     if plan is not None:
         body["plan"] = _document(plan)
     release = client.post(PATH, body)

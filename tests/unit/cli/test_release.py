@@ -47,7 +47,7 @@ def happening(kind: str, text: str, revision: int, **changes: Any) -> dict[str, 
     return {"event": event, "release": RELEASE | changes}
 
 
-def test_start_sends_endpoint_candidate_reason_and_plan(control: FakeControl, tmp_path: Path) -> None:
+def test_start_sends_endpoint_model_reason_and_plan(control: FakeControl, tmp_path: Path) -> None:
     control.answers["POST", BASE] = (201, RELEASE)
     plan = tmp_path / "plan.yaml"
     plan.write_text("steps: [10, 100]\n")
@@ -58,7 +58,7 @@ def test_start_sends_endpoint_candidate_reason_and_plan(control: FakeControl, tm
     assert result.output.splitlines()[0] == "release r-1 of iris began"
     [asked] = control.asked
     assert asked.body == {
-        "endpoint": "iris", "candidate": "models:/iris/2", "reason": "retrained", "plan": {"steps": [10, 100]},
+        "endpoint": "iris", "model": "models:/iris/2", "reason": "retrained", "plan": {"steps": [10, 100]},
     }  # fmt: skip
     assert asked.headers["x-api-key"] == "tg_k"
     assert asked.headers["idempotency-key"]

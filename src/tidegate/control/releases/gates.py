@@ -125,7 +125,7 @@ def _baking(release: Release, look: Looked) -> Gate:
     bake = release.plan.bake_seconds
     if release.busy >= bake:
         return Gate("go", f"{bake:g} seconds at 100 %" if bake else "everything at 100 %")
-    return Gate("wait", _silence(release, look) or f"{named(release)}: {release.busy:.0f} of {bake:g} seconds")
+    return Gate("wait", _silence(release, look) or f"{named(release)}: {int(release.busy)} of {bake:g} seconds")
 
 
 def silent(release: Release, look: Looked) -> float:
@@ -151,7 +151,7 @@ def _counted(release: Release, look: Looked) -> int:
 
 def _progress(release: Release, look: Looked, step: StepPlan) -> str:
     return (
-        f"{_counted(release, look)} of {step.min_requests} requests, {min(release.busy, step.max_seconds):.0f} of "
+        f"{_counted(release, look)} of {step.min_requests} requests, {int(release.busy)} of "
         f"{step.min_seconds:g} seconds"
     )
 
