@@ -37,7 +37,7 @@ def start(call: Operating, asked: Annotated[StartExperiment, Depends(body_of(Sta
     spec = Spec(**{name: getattr(asked, name) for name in Spec.__struct_fields__})
 
     def act() -> Answer:
-        made = call.services.experiments.start(spec, who=call.who, reason=asked.reason, origin=call.origin)
+        made = call.services.experiments.start(spec, who=call.who, reason=asked.reason)
         return Answer(made, 201, f"{PATH}/{made.name}")
 
     return call.write(act)
@@ -91,7 +91,7 @@ def stop(
 ) -> Response:
     visible(call, name)
     service = call.services.experiments
-    return call.write(lambda: Answer(service.stop(name, who=call.who, reason=asked.reason, origin=call.origin)))
+    return call.write(lambda: Answer(service.stop(name, who=call.who, reason=asked.reason)))
 
 
 def visible(call: Call, name: str) -> Experiment:

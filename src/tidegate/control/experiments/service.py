@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from tidegate.clock import Clock
+from tidegate.control.access import audit
 from tidegate.control.experiments.experiment import CONTROL, Experiment, Report, Spec
 from tidegate.control.experiments.report import coefficient, make_report, rule_that_holds
 from tidegate.control.registry.base import Registry
@@ -41,7 +42,7 @@ class ExperimentService:
         self._holder = holder
         self._reported: dict[str, float] = {}
 
-    def start(self, spec: Spec, *, who: str, reason: str = "", origin: str = "") -> Experiment:
+    def start(self, spec: Spec, *, who: str, reason: str = "") -> Experiment:
         """Raises InvalidInput for what cannot be, and UserError for what stands in the way now."""
         _check(spec)
         models = {arm.name: self._registry.ref(arm.model) for arm in spec.arms}
@@ -70,17 +71,17 @@ class ExperimentService:
             )
             experiment = _publish(unit, experiment, _warming(experiment), f"experiment {spec.name} loads its arms", now)
             unit.experiments.add(_row(experiment))
-            _audit(unit, who, "experiment.start", None, experiment, reason, origin, now)
+            _audit(unit, who, "experiment.start", None, experiment, reason, now)
         return experiment
 
-    def stop(self, name: str, *, who: str, reason: str, origin: str = "") -> Experiment:
+    def stop(self, name: str, *, who: str, reason: str) -> Experiment:
         """The control arm takes everything again, in one publication. Stopping twice changes nothing."""
         now = self._clock.wall()
         with self._store.begin() as unit:
             experiment = _one(unit, name)
             if not experiment.open:
                 return experiment
-            return self._end(unit, experiment, "stopped", who, reason, origin, now)
+            return self._end(unit, experiment, "stopped", who, reason, now)
 
     def get(self, name: str) -> Experiment:
         with self._store.read() as unit:
@@ -127,7 +128,7 @@ class ExperimentService:
         refused = [seen for seen in acknowledged.values() if seen.error]
         if refused:
             reason = f"{refused[0].instance} could not load it: {refused[0].error}"
-            self._end(unit, experiment, "failed", SYSTEM, reason, "", now)
+            self._end(unit, experiment, "failed", SYSTEM, reason, now)
             return
         live = unit.instances.live(now, self._settings.store.dead_seconds)
         missing = [
@@ -140,7 +141,7 @@ class ExperimentService:
         elif experiment.warm:
             began = msgspec.structs.replace(experiment, state="running", started=now, waiting="")
             _save(unit, experiment, began)
-            _audit(unit, SYSTEM, "experiment.run", experiment, began, "every arm is loaded everywhere", "", now)
+            _audit(unit, SYSTEM, "experiment.run", experiment, began, "every arm is loaded everywhere", now)
         else:
             name = experiment.name
             split = _publish(unit, experiment, _splitting(experiment), f"experiment {name} splits the traffic", now)
@@ -151,11 +152,9 @@ class ExperimentService:
         unit.experiments.add_report(experiment.name, now, msgspec.json.encode(report).decode())
         rule = rule_that_holds(experiment, report, now)
         if rule:
-            self._end(unit, experiment, "stopped", SYSTEM, rule, "", now)
+            self._end(unit, experiment, "stopped", SYSTEM, rule, now)
 
-    def _end(
-        self, unit: Unit, experiment: Experiment, state: Any, who: str, reason: str, origin: str, now: float
-    ) -> Experiment:
+    def _end(self, unit: Unit, experiment: Experiment, state: Any, who: str, reason: str, now: float) -> Experiment:
         before = experiment
         if _is_in_force(unit, experiment):
             experiment = _publish(unit, experiment, experiment.before, f"experiment {experiment.name}: {reason}", now)
@@ -164,7 +163,7 @@ class ExperimentService:
             unit.experiments.add_report(before.name, now, msgspec.json.encode(final).decode())
         ended = msgspec.structs.replace(experiment, state=state, ended=now, reason=reason, waiting="")
         ended = _save(unit, before, ended)
-        _audit(unit, who, f"experiment.{'stop' if state == 'stopped' else 'fail'}", before, ended, reason, origin, now)
+        _audit(unit, who, f"experiment.{'stop' if state == 'stopped' else 'fail'}", before, ended, reason, now)
         logger.info("experiment %s: %s, %s", ended.name, state, reason, extra={"endpoint": ended.spec.endpoint})
         return ended
 
@@ -274,14 +273,7 @@ def _one(unit: Unit, name: str) -> Experiment:
 
 
 def _audit(
-    unit: Unit,
-    who: str,
-    action: str,
-    before: Experiment | None,
-    after: Experiment,
-    reason: str,
-    origin: str,
-    now: float,
+    unit: Unit, who: str, action: str, before: Experiment | None, after: Experiment, reason: str, now: float
 ) -> None:
-    body = {"before": before and before.state, "after": after.state, "reason": reason, "origin": origin}
-    unit.audit.append(who, action, after.name, msgspec.json.encode(body).decode(), now)
+    states = {"before": before and {"state": before.state}, "after": {"state": after.state, "spec": after.spec}}
+    audit.record(unit, who, action, f"experiment:{after.name}", at=now, reason=reason, **states)
