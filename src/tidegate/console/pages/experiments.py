@@ -60,7 +60,7 @@ def routes(site: Site) -> list[Route]:
             return confirm(request, visitor, experiment.name, "Say why: it goes into the audit log.")
         if len(reason) > LONGEST_REASON:
             raise InvalidInput(f"a reason has at most {LONGEST_REASON} characters")
-        services.experiments.stop(experiment.name, who=visitor.who, reason=reason, origin=visitor.address)
+        services.experiments.stop(experiment.name, who=visitor.who, reason=reason)
         return site.to(request, f"/experiments/{experiment.name}")
 
     def confirm(request: Request, visitor: Caller, name: str, wrong: str = "") -> Response:
