@@ -40,7 +40,7 @@ class AliasSteps:
         for watch in self._watches:
             for moved in watch.look():
                 if moved.version:
-                    self._releases.alias_moved(moved.name, moved.version, WHO)
+                    self._releases.alias_moved(moved.name, moved.version, WHO, moved.alias)
 
     def expected(self, alias: str) -> Mapping[str, str]:
         """Model -> version of the baseline in force, for endpoints that follow this alias and have no open release."""

@@ -14,7 +14,7 @@ from tidegate.control.api.calls import Answer, address_of, respond, services_of
 from tidegate.control.api.documents import documented
 from tidegate.control.api.errors import request_id_of
 from tidegate.control.api.services import Services
-from tidegate.control.registry.base import AliasMoved
+from tidegate.control.registry.base import CHAMPION, AliasMoved
 from tidegate.control.registry.webhooks import Delivery, Event, StageMoved, parse, verify
 from tidegate.errors import Conflict, NotAuthenticated
 from tidegate.storage.tables import deliveries
@@ -75,7 +75,8 @@ def _act(services: Services, event: Event, delivery: Delivery) -> tuple[str, ...
         case AliasMoved(name=name, alias=alias, version=str(version)) if alias in aliases_of(services.settings):
             pass
         case StageMoved(name=name, version=version, stage=stage) if stage.lower() == PRODUCTION:
-            pass
+            alias = CHAMPION
         case _:
             return ()
-    return tuple(release.id for release in services.releases.alias_moved(name, version, f"webhook {delivery.id}"))
+    begun = services.releases.alias_moved(name, version, f"webhook {delivery.id}", alias)
+    return tuple(release.id for release in begun)

@@ -60,12 +60,17 @@ class Aliases:
             event = AliasMoved(now=self._clock.wall(), version=release.alias_version, error=error)
             happen(unit, release, event)
 
-    def news(self, name: str, version: str) -> list[str]:
-        """Endpoints that serve another version of the model than the alias says, without a release that explains it."""
+    def news(self, name: str, version: str, alias: str) -> list[str]:
+        """Endpoints that follow the alias and serve another version of the model than it says, without a release that
+        explains it."""
         with self._store.read() as unit:
             newest = unit.snapshots.latest()
             plans = newest.snapshot.endpoints if newest is not None else {}
-            found = [plan.name for plan in plans.values() if _differs(plan, name, version)]
+            found = [
+                plan.name
+                for plan in plans.values()
+                if _differs(plan, name, version) and self.alias_of(plan.name, name) == alias
+            ]
             recent = [release_of(row) for row in unit.releases.list(limit=200)] if found else []
         return [
             endpoint

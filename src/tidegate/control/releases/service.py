@@ -16,7 +16,7 @@ import msgspec
 
 from tidegate.clock import Clock
 from tidegate.control.access import audit
-from tidegate.control.registry.base import Registry
+from tidegate.control.registry.base import CHAMPION, Registry
 from tidegate.control.releases import configured
 from tidegate.control.releases.aliases import Aliases
 from tidegate.control.releases.enact import happen, publish
@@ -152,14 +152,14 @@ class ReleaseService:
         """Publishes what the configuration says of endpoints, where the store does not know it yet; None when it does."""
         return configured.bootstrap(self._store, self._registry, self._settings, self._clock)
 
-    def alias_moved(self, name: str, version: str, origin: str) -> tuple[Release, ...]:
-        """The champion alias of a model points to another version. ``origin``: who says so, for the audit log.
+    def alias_moved(self, name: str, version: str, origin: str, alias: str = CHAMPION) -> tuple[Release, ...]:
+        """An alias of a model points to another version. ``origin``: who says so, for the audit log.
 
-        By ``registry.on_alias_moved``: nothing, a release of it on each endpoint that serves the model, or the alias
-        goes back. What this service moved itself is no news. Returns the releases that began.
+        By ``registry.on_alias_moved``: nothing, a release of it on each endpoint that follows this alias of the model, or
+        the alias goes back. What this service moved itself is no news. Returns the releases that began.
         """
         begun = []
-        for endpoint in self._aliases.news(name, version):
+        for endpoint in self._aliases.news(name, version, alias):
             policy = self._settings.registry.on_alias_moved
             if policy == "ignore":
                 continue

@@ -197,7 +197,7 @@ def test_api10_unsafe_consumption_of_apis(tmp_path: Path) -> None:
     with control_plane(tmp_path, settings) as plane:
         moved: list[tuple[str, str]] = []
 
-        def alias(name: str, version: str, origin: str) -> tuple[()]:
+        def alias(name: str, version: str, origin: str, alias: str = "champion") -> tuple[()]:
             moved.append((name, version))
             return ()
 

@@ -19,13 +19,13 @@ class Told:
     """What the release service was told, and what it does about it."""
 
     def __init__(self) -> None:
-        self.moves: list[tuple[str, str, str]] = []
+        self.moves: list[tuple[str, str, str, str]] = []
         self.error: Exception | None = None
 
-    def __call__(self, name: str, version: str, origin: str) -> tuple[Any, ...]:
+    def __call__(self, name: str, version: str, origin: str, alias: str = "champion") -> tuple[Any, ...]:
         if self.error is not None:
             raise self.error
-        self.moves.append((name, version, origin))
+        self.moves.append((name, version, origin, alias))
         return ()
 
 
@@ -48,7 +48,7 @@ def test_a_champion_that_moved_is_told(plane: Plane, told: Told) -> None:
     body = alias_moved()
     answer = plane.client.post(URL, content=body, headers=signed(body, plane.clock.wall()))
     assert answer.json() == {"event": "AliasMoved", "releases": []}
-    assert told.moves == [("iris", "4", "webhook mlflow:d-1")]
+    assert told.moves == [("iris", "4", "webhook mlflow:d-1", "champion")]
 
 
 def test_what_concerns_no_release_is_taken_and_left(plane: Plane, told: Told) -> None:

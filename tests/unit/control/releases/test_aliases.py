@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
-from tests.unit.control.releases.plane import Plane
+from tests.unit.control.releases.plane import PLAN, Plane
 from tidegate import settings
 from tidegate.control.registry.base import RegistryAway
 
@@ -77,6 +78,17 @@ def test_the_settings_say_what_an_outside_move_means(make: Make, policy: str, al
     with plane.store.read() as unit:
         reverts = [row for row in unit.audit.list(target="model:iris") if row.action == "alias.revert"]
     assert len(reverts) == (policy == "revert")
+
+
+def test_an_alias_concerns_only_the_endpoints_that_follow_it(plane: Plane) -> None:
+    plane.registry.aliases["iris", "live"] = "1"
+    shop = settings.EndpointSettings(model="models:/iris@live", release=PLAN)
+    plane.settings = msgspec.structs.replace(plane.settings, endpoints={**plane.settings.endpoints, "shop": shop})
+    service = plane.another("two")
+    service.bootstrap()
+    begun = service.alias_moved("iris", "4", "registry", "live")
+    assert [(release.endpoint, release.alias) for release in begun] == [("shop", "live")]
+    assert [release.endpoint for release in service.alias_moved("iris", "5", "registry")] == ["iris"]
 
 
 def test_models_that_nobody_serves_are_no_news(plane: Plane) -> None:
