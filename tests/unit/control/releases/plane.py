@@ -192,13 +192,12 @@ class Instance:
 class Plane:
     """``settings.endpoints['iris']`` follows ``models:/iris@champion``, which is version 1."""
 
-    def __init__(self, folder: Path, plan: ReleaseSettings = PLAN, instances: int = 2, **sections: Any) -> None:
+    def __init__(
+        self, folder: Path, plan: ReleaseSettings = PLAN, instances: int = 2, url: str = "", **sections: Any
+    ) -> None:
+        """``url``: of an empty, migrated store; a SQLite file in ``folder`` when left out."""
         self.clock = ManualClock()
-        migrated = folder.parent / "migrated.db"
-        if not migrated.exists():
-            open_store(f"sqlite:///{migrated}", migrate=True).close()
-        shutil.copy(migrated, folder / "store.db")
-        self.store = open_store(f"sqlite:///{folder}/store.db", clock=self.clock)
+        self.store = open_store(url or _empty(folder), clock=self.clock)
         self.registry = FakeRegistry()
         self.registry.aliases["iris", "champion"] = "1"
         self.settings = Settings(
@@ -265,3 +264,12 @@ class Plane:
 
     def close(self) -> None:
         self.store.close()
+
+
+def _empty(folder: Path) -> str:
+    """A copy of a store that was migrated once."""
+    migrated = folder.parent / "migrated.db"
+    if not migrated.exists():
+        open_store(f"sqlite:///{migrated}", migrate=True).close()
+    shutil.copy(migrated, folder / "store.db")
+    return f"sqlite:///{folder}/store.db"
