@@ -137,6 +137,8 @@ class Native:
         if media != "application/json":
             raise UnsupportedMedia(f"content type {media[:80]!r} is not taken; send application/json")
         rows = outcomes.read_feedback(request.body, self._limits.depth, SystemClock.wall())
+        if request.caller is not None:
+            rows = outcomes.within(rows, request.caller.facts.endpoints)
         accepted = await recorder.feedback(rows)
         return _json({"accepted": accepted, "duplicates": len(rows) - accepted})
 
@@ -154,13 +156,15 @@ class Native:
                 "refused_snapshot": live.standing.refused,
                 "default_endpoint": snapshot.default_endpoint,
                 "ready": not live.not_ready(),
-                "endpoints": {name: _variants(endpoint) for name, endpoint in live.endpoints.items()},
+                "endpoints": {
+                    name: _variants(endpoint) for name, endpoint in live.endpoints.items() if _reaches(request, name)
+                },
             }
         )
 
     async def models(self, request: Request) -> Response:
         live = self._predictor.live
-        described = [describe(endpoint) for endpoint in live.endpoints.values()]
+        described = [describe(endpoint) for name, endpoint in live.endpoints.items() if _reaches(request, name)]
         return _json({"snapshot": live.snapshot.number, "models": described})
 
     async def model(self, request: Request) -> Response:
@@ -287,6 +291,11 @@ def _variants(endpoint: Endpoint, *, facts: bool = False) -> list[dict[str, Any]
             }
         described.append(item)
     return described
+
+
+def _reaches(request: Request, endpoint: str) -> bool:
+    """Whether the caller's key is of this endpoint."""
+    return request.caller is None or request.caller.facts.reaches(endpoint)
 
 
 def _fragment(plan: _Plan, prediction: Prediction) -> Fragment:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from tidegate.errors import InvalidInput, MalformedBody, TooLarge
+import msgspec
+
+from tidegate.errors import InvalidInput, MalformedBody, NotAllowed, TooLarge
 from tidegate.observations import Feedback, label_of
 from tidegate.protocols.bodies import read_json
 
@@ -52,6 +54,22 @@ def read_feedback(body: bytes, depth: int, now: float) -> list[Feedback]:
         first = errors[0]
         raise InvalidInput(_where(first["loc"]) + first["msg"], loc=first["loc"], errors=errors)
     return rows
+
+
+def within(rows: Sequence[Feedback], endpoints: Sequence[str]) -> list[Feedback]:
+    """The rows as a key of these endpoints may send them: about one of them; without any, about whatever they like.
+
+    A key may not label what others predicted. Raises NotAllowed and InvalidInput.
+    """
+    if not endpoints:
+        return list(rows)
+    for number, row in enumerate(rows):
+        if row.endpoint and row.endpoint not in endpoints:
+            raise NotAllowed(f"this key may not call the endpoint {row.endpoint[:80]!r}")
+        if not row.endpoint and len(endpoints) > 1:
+            message = f'row {number}, field "endpoint": is needed, for this key is of {", ".join(sorted(endpoints))}'
+            raise InvalidInput(message, loc=(number, "endpoint"))
+    return [row if row.endpoint else msgspec.structs.replace(row, endpoint=endpoints[0]) for row in rows]
 
 
 def _where(loc: list[str | int]) -> str:

@@ -32,6 +32,10 @@ class MemorySink:
     def exposures(self) -> list[Exposure]:
         return list(self._exposures.values())
 
+    @property
+    def labels(self) -> list[Feedback]:
+        return list(self._feedback.values())
+
     def write(self, batch: Batch) -> None:
         self._reach()
         records = [*batch.windows, *batch.events, *batch.exposures]

@@ -9,6 +9,7 @@ import pytest
 
 from tests.unit.protocols.http import send, send_json
 from tests.unit.protocols.test_images import picture
+from tidegate.keys import KeyFacts
 from tidegate.protocols.base import Response, Route
 from tidegate.protocols.native import Native
 from tidegate.settings import Limits
@@ -267,6 +268,13 @@ async def test_info_models_and_model(routes: list[Route]) -> None:
     assert model["variants"][0]["facts"]["runtime"] == "function"
     assert "uri" not in model["variants"][0]["facts"]
     assert (await send_json(routes, "GET", "/models/nope"))[0] == 404
+
+
+async def test_a_key_sees_its_endpoints_only(routes: list[Route]) -> None:
+    facts = KeyFacts(name="k", endpoints=("iris",))
+    assert set((await send_json(routes, "GET", "/info", facts=facts))[1]["endpoints"]) == {"iris"}
+    _, models = await send_json(routes, "GET", "/models", facts=facts)
+    assert [model["endpoint"] for model in models["models"]] == ["iris"]
 
 
 async def test_the_example_of_every_endpoint_runs(routes: list[Route], predictor: FakePredictor) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.unit.protocols.http import send, send_json
 from tidegate.errors import MalformedBody, RequestError, TooLarge
+from tidegate.keys import KeyFacts
 from tidegate.metrics import Metrics
 from tidegate.observations import Feedback
 from tidegate.protocols.base import Route
@@ -47,6 +48,22 @@ async def test_new_and_known_rows_are_counted(routes: list[Route], path: str) ->
     rows = [ROW, {**ROW, "request_id": "r2"}]
     assert await send_json(routes, "POST", path, ROW) == (200, {"accepted": 1, "duplicates": 0})
     assert await send_json(routes, "POST", path, rows) == (200, {"accepted": 1, "duplicates": 1})
+
+
+async def test_a_key_labels_only_what_its_endpoints_predicted(routes: list[Route], sink: MemorySink) -> None:
+    """OWASP API1:2023 on the data port."""
+    one, two = KeyFacts(name="k", endpoints=("iris",)), KeyFacts(name="k", endpoints=("iris", "shop"))
+    other = {**ROW, "endpoint": "churn"}
+    for facts in (one, two):
+        status, problem = await send_json(
+            routes, "POST", "/feedback", [{**ROW, "endpoint": "iris"}, other], facts=facts
+        )
+        assert (status, problem["detail"]) == (403, "this key may not call the endpoint 'churn'")
+    assert not sink.labels
+    status, problem = await send_json(routes, "POST", "/feedback", [ROW], facts=two)
+    assert (status, problem["errors"][0]["loc"]) == (422, [0, "endpoint"])
+    assert (await send_json(routes, "POST", "/feedback", ROW, facts=one))[0] == 200
+    assert [row.endpoint for row in sink.labels] == ["iris"]
 
 
 async def test_while_the_store_is_away_nothing_is_acknowledged(routes: list[Route], sink: MemorySink) -> None:
