@@ -118,7 +118,7 @@ def seed(store: Store, windows: int = 90) -> None:
     rng = random.Random(7)
     with store.begin() as unit:
         _audit(
-            unit, NOW - 7200, "tidegate", "key.create", "key k3y0000000ad", "first start", after={"roles": ["admin"]}
+            unit, NOW - 7200, "tidegate", "key.create", "key:k3y0000000ad", "first start", after={"roles": ["admin"]}
         )
         for release, kinds in releases():
             add_release(unit, release, kinds, rng)
@@ -127,9 +127,9 @@ def seed(store: Store, windows: int = 90) -> None:
         _experiments(unit, rng)
         times = iter((NOW - 3000, NOW - 1800, NOW - 640))
         for what, target, reason in (
-            ("key.revoke", "key k3y0000000ex", "left the team"),
-            ("model.alias", "model churn", "promoted"),
-            ("release.paused", "r-fraud-2", "checking the errors with the payments team"),
+            ("key.revoke", "key:k3y0000000ex", "left the team"),
+            ("model.alias", "model:churn", "promoted"),
+            ("release.paused", "release:r-fraud-2", "checking the errors with the payments team"),
         ):
             _audit(unit, next(times), PERSON, what, target, reason, after={"state": "done"})
     with store.begin() as unit:

@@ -112,12 +112,15 @@ def stage(release: Release) -> str:
 
 
 def next_candidate(endpoint: EndpointFigures) -> str:
-    """A version to release next, for the command that a page shows."""
-    baseline = endpoint.baseline
-    name = (baseline.model if baseline else "") or endpoint.name
-    if baseline is None or not baseline.version.isdigit():
-        return f"models:/{name}@challenger"
-    return f"models:/{name}/{int(baseline.version) + 1}"
+    """Where to find a version to release next, for the command that a page shows."""
+    name = (endpoint.baseline.model if endpoint.baseline else "") or endpoint.name
+    return f"models:/{name}/VERSION"
+
+
+def last(release: Release) -> str:
+    """What became of the newest release that has ended."""
+    became = {"promoted": "was promoted", "rolled_back": "was rolled back", "failed": "could not begin"}
+    return f"{text.version(release.candidate.version)} {became.get(release.state, text.words(release.state))}"
 
 
 def urgent(endpoint: EndpointFigures) -> int:

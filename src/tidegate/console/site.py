@@ -99,7 +99,8 @@ class Site:
         )
         names = ("number", "short", "percent", "share", "rate", "seconds", "duration", "version", "words", "sentence")
         self._templates.filters |= {
-            name: getattr(text, name) for name in (*names, "pretty", "data", "absolute", "signed", "person")
+            name: getattr(text, name)
+            for name in (*names, "pretty", "data", "absolute", "signed", "person", "name_and_id")
         }
         self._templates.globals |= {"say": sentences, "plural": text.plural, "DASH": text.DASH}
         macros = self._templates.get_template("macros.html").module

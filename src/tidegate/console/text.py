@@ -10,6 +10,7 @@ from markupsafe import Markup, escape
 
 THIN = "\u2009"
 """Between groups of digits and before units."""
+MINUS = "\u2212"
 DASH = "–"
 """Where there is nothing to show."""
 
@@ -19,10 +20,10 @@ def number(value: float | None) -> str:
     if value is None:
         return DASH
     if value == int(value) and abs(value) < 1e15:
-        return f"{int(value):,}".replace(",", THIN)
-    if abs(value) >= 100:
-        return f"{value:,.0f}".replace(",", THIN)
-    return f"{value:.3g}"
+        written = f"{int(value):,}"
+    else:
+        written = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return written.replace(",", THIN).replace("-", MINUS, 1) if value < 0 else written.replace(",", THIN)
 
 
 def short(value: float) -> str:
@@ -54,7 +55,7 @@ def signed(fraction: float | None) -> str:
     """A relative change as a percentage with its sign: +3.4 %, −12 %."""
     if fraction is None:
         return DASH
-    return ("+" if fraction > 0 else "\u2212" if fraction < 0 else "") + percent(abs(fraction))
+    return ("+" if fraction > 0 else MINUS if fraction < 0 else "") + percent(abs(fraction))
 
 
 def share(basis_points: int) -> str:
@@ -166,8 +167,14 @@ def data(value: Any) -> Markup:
 
 def person(who: str) -> Markup:
     """Who did it: the name, with the key's id in the title."""
-    name, bracket, key = who.partition(" (")
-    return Markup('<span title="{}">{}</span>').format(who, name) if bracket and key else escape(who)
+    name, key = name_and_id(who)
+    return Markup('<span title="{}">{}</span>').format(who, name) if key else escape(who)
+
+
+def name_and_id(who: str) -> tuple[str, str]:
+    """``Ada (31ea140670df)`` as Ada and 31ea140670df; the second is empty for who has no key."""
+    name, bracket, key = who.rpartition(" (")
+    return (name, key.removesuffix(")")) if bracket else (who, "")
 
 
 def plural(count: float, noun: str, many: str = "") -> str:

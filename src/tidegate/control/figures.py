@@ -150,8 +150,6 @@ def fold(windows: Iterable[VariantWindow], start: float, end: float) -> dict[str
 
     Only those of the newest version in its newest role: what a variant's name meant before is another model's story.
     """
-    seconds = end - start
-    length = max(1, round(seconds))
     gathered: dict[str, list[VariantWindow]] = {}
     for window in windows:
         if start <= window.start < end:
@@ -160,68 +158,55 @@ def fold(windows: Iterable[VariantWindow], start: float, end: float) -> dict[str
     for variant, seen in gathered.items():
         newest = max(seen, key=lambda window: (window.start, window.snapshot))
         own = [window for window in seen if (window.version, window.shadow) == (newest.version, newest.shadow)]
-        span = max(1.0, min(seconds, end - min(window.start for window in own)))
-        outcomes: dict[str, int] = {}
-        outputs: dict[str, int] = {}
-        latency: dict[int, int] = {}
-        series, failing = [0] * length, [0] * length
-        for window in own:
-            add(outcomes, window.outcomes)
-            add(outputs, window.outputs)
-            for index, count in window.latency.items():
-                latency[index] = latency.get(index, 0) + count
-            second = min(length - 1, int(window.start - start))
-            series[second] += window.requests
-            failing[second] += failed(window.outcomes)
-        requests = sum(window.requests for window in own)
-        figures[variant] = VariantFigures(
-            variant=variant,
-            version=newest.version,
-            shadow=newest.shadow,
-            seconds=seconds,
-            requests=requests,
-            failures=failed(outcomes),
-            rate=requests / span,
-            outcomes=outcomes,
-            p50=quantile_of(latency, 0.5),
-            p90=quantile_of(latency, 0.9),
-            p99=quantile_of(latency, 0.99),
-            latency=latency,
-            outputs=outputs,
-            series=tuple(series),
-            failing=tuple(failing),
-        )
+        figures[variant] = _sum(variant, own, start, end, version=newest.version, shadow=newest.shadow)
     return figures
 
 
-def failed(outcomes: Mapping[str, int]) -> int:
-    return sum(outcomes.get(kind, 0) for kind in FAILED)
+def total_of(windows: Iterable[VariantWindow], start: float, end: float) -> VariantFigures:
+    """What users got in [start, end), whichever variant and version answered; copies to a shadow are left out."""
+    return _sum("", [window for window in windows if not window.shadow and start <= window.start < end], start, end)
 
 
-def total_of(variants: Iterable[VariantFigures], seconds: float) -> VariantFigures:
-    """The variants that answer users, taken together."""
-    own = [variant for variant in variants if not variant.shadow]
+def _sum(
+    variant: str, windows: Sequence[VariantWindow], start: float, end: float, *, version: str = "", shadow: bool = False
+) -> VariantFigures:
+    seconds = end - start
+    length = max(1, round(seconds))
+    began = min((window.start for window in windows), default=start)
     outcomes: dict[str, int] = {}
+    outputs: dict[str, int] = {}
     latency: dict[int, int] = {}
-    for variant in own:
-        add(outcomes, variant.outcomes)
-        for index, count in variant.latency.items():
+    series, failing = [0] * length, [0] * length
+    for window in windows:
+        add(outcomes, window.outcomes)
+        add(outputs, window.outputs)
+        for index, count in window.latency.items():
             latency[index] = latency.get(index, 0) + count
-    requests = sum(variant.requests for variant in own)
+        second = min(length - 1, int(window.start - start))
+        series[second] += window.requests
+        failing[second] += failed(window.outcomes)
+    requests = sum(series)
     return VariantFigures(
-        variant="",
+        variant=variant,
+        version=version,
+        shadow=shadow,
         seconds=seconds,
         requests=requests,
         failures=failed(outcomes),
-        rate=sum(variant.rate for variant in own),
+        rate=requests / max(1.0, min(seconds, end - began)),
         outcomes=outcomes,
         p50=quantile_of(latency, 0.5),
         p90=quantile_of(latency, 0.9),
         p99=quantile_of(latency, 0.99),
         latency=latency,
-        series=tuple(map(sum, zip(*(variant.series for variant in own), strict=True))) if own else (),
-        failing=tuple(map(sum, zip(*(variant.failing for variant in own), strict=True))) if own else (),
+        outputs=outputs,
+        series=tuple(series),
+        failing=tuple(failing),
     )
+
+
+def failed(outcomes: Mapping[str, int]) -> int:
+    return sum(outcomes.get(kind, 0) for kind in FAILED)
 
 
 def splits_of(plan: EndpointPlan) -> tuple[Split, ...]:
@@ -378,16 +363,14 @@ class Figures:
             plans = published.snapshot.endpoints if published else {}
             names = [*self._settings.endpoints, *plans]
             names += [name for beat in beats for name in beat.models]
-            folded = {
-                name: fold(unit.windows.between(name, start, end), start, end) for name in sorted(dict.fromkeys(names))
-            }
+            windows = {name: unit.windows.between(name, start, end) for name in sorted(dict.fromkeys(names))}
         number = published.number if published else 0
         instances = health_of(beats, number, now, self._settings.store.dead_seconds)
         default = (published.snapshot.default_endpoint if published else "") or self._settings.default_endpoint
         if not default and self._settings.endpoints:
             default = next(iter(self._settings.endpoints))
         endpoints = []
-        for name, variants in folded.items():
+        for name, own in windows.items():
             count, health, why = judge(name, instances)
             plan = plans.get(name)
             live = [one.beat for one in instances if one.state != "gone"]
@@ -396,8 +379,8 @@ class Figures:
                     name=name,
                     is_default=name == default,
                     splits=splits_of(plan) if plan else configured_splits(name, self._settings, live),
-                    variants=variants,
-                    total=total_of(variants.values(), self._period),
+                    variants=fold(own, start, end),
+                    total=total_of(own, start, end),
                     instances=count,
                     health=health,
                     why=why,

@@ -143,8 +143,14 @@ def test_an_endpoint_without_a_release() -> None:
     assert sentences.gets_without_release(endpoint(live, copies)).big == "Nobody"
     arm = Split(variant="bold", version="4", share=5000, role="arm")
     assert sentences.gets_without_release(endpoint(live, arm, experiment="try")).small == f"try: bold 50{THIN}%"
-    assert sentences.next_candidate(endpoint(live)) == "models:/iris/4"
-    assert sentences.next_candidate(endpoint()) == "models:/iris@challenger"
+    assert sentences.next_candidate(endpoint(live)) == "models:/iris/VERSION"
+    assert sentences.next_candidate(endpoint()) == "models:/iris/VERSION"
+
+
+def test_what_became_of_the_last_release() -> None:
+    assert sentences.last(release("rolled_back")) == "v4 was rolled back"
+    assert sentences.last(release("promoted")) == "v4 was promoted"
+    assert sentences.last(release("failed")) == "v4 could not begin"
 
 
 def test_what_needs_a_person_comes_first() -> None:

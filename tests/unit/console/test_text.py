@@ -11,7 +11,15 @@ T = text.THIN
 
 @pytest.mark.parametrize(
     ("value", "written"),
-    [(None, "–"), (0, "0"), (1234567, f"1{T}234{T}567"), (0.01234, "0.0123"), (1234.5, f"1{T}234"), (-3, "-3")],
+    [
+        (None, "–"),
+        (0, "0"),
+        (1234567, f"1{T}234{T}567"),
+        (0.01234, "0.0123"),
+        (1234.5, f"1{T}234"),
+        (-3, "−3"),
+        (-0.0039, "−0.0039"),
+    ],
 )
 def test_numbers(value: float | None, written: str) -> None:
     assert text.number(value) == written
@@ -119,4 +127,7 @@ def test_signs_and_plurals() -> None:
     assert text.plural(1, "entry", "entries") == "1 entry"
     assert text.plural(2000, "entry", "entries") == f"2{T}000 entries"
     assert text.pretty('{"a": 1}') == '{\n  "a": 1\n}'
+    assert text.name_and_id("Ada (of payments) (31ea14)") == ("Ada (of payments)", "31ea14")
+    assert text.name_and_id("releases") == ("releases", "")
+    assert text.person("Ada (31ea14)") == '<span title="Ada (31ea14)">Ada</span>'
     assert text.pretty("no json") == "no json"

@@ -85,14 +85,20 @@ def test_what_a_name_meant_before_is_not_mixed_in() -> None:
 
 
 def test_copies_are_not_users() -> None:
-    found = fold([window(), window("candidate", shadow=True, outcomes={"agree": 10})], NOW - 60, NOW)
-    assert total_of(found.values(), 60.0).requests == 10
+    found = total_of([window(), window("candidate", shadow=True, outcomes={"agree": 10})], NOW - 60, NOW)
+    assert found.requests == 10
+
+
+def test_users_are_counted_across_a_promotion() -> None:
+    windows = [window(start=NOW - 30, version="3"), window(start=NOW - 5, version="4"), window("candidate", NOW - 31)]
+    found = total_of(windows, NOW - 60, NOW)
+    assert (found.requests, sum(found.series)) == (30, 30)
 
 
 def test_nothing_counted_is_nothing_claimed() -> None:
     assert fold([], NOW - 60, NOW) == {}
-    nothing = total_of([], 60.0)
-    assert (nothing.rate, nothing.p99, nothing.failure_rate, nothing.series) == (0.0, 0.0, 0.0, ())
+    nothing = total_of([], NOW - 60, NOW)
+    assert (nothing.rate, nothing.p99, nothing.failure_rate, sum(nothing.series)) == (0.0, 0.0, 0.0, 0)
     assert quantile_of({}, 0.5) == 0.0
     assert VariantFigures(variant="x").failure_rate == 0.0
 

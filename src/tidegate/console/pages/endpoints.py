@@ -16,17 +16,20 @@ from tidegate.errors import NotFound
 
 RECENT = 5
 """Ended releases shown."""
+NEWEST = 100
+"""Ended releases among which an endpoint's last one is looked for."""
 
 
 def routes(site: Site) -> list[Route]:
-    def card(endpoint: EndpointFigures) -> dict[str, object]:
-        """What the three cells of an endpoint say."""
+    def card(endpoint: EndpointFigures, ended: list[Release]) -> dict[str, object]:
+        """What the three cells of an endpoint say; ``ended`` are the newest releases that have ended."""
         release = endpoint.release
         configured = site.services.settings.endpoints.get(endpoint.name)
         header = unit_header(endpoint.name)
         return {
             "figures": endpoint,
             "release": release,
+            "last": next((found for found in ended if found.endpoint == endpoint.name), None),
             "slo": configured.slo if configured else None,
             "live": sentences.live(endpoint),
             "gets": sentences.gets(release, header) if release else sentences.gets_without_release(endpoint, header),
@@ -38,11 +41,12 @@ def routes(site: Site) -> list[Route]:
 
     def recent(visitor: Caller, endpoint: str | None = None) -> list[Release]:
         with site.services.store.read() as unit:
-            rows = unit.releases.list(endpoint=endpoint, open=False, limit=RECENT)
+            rows = unit.releases.list(endpoint=endpoint, open=False, limit=NEWEST)
         return [release_of(row) for row in rows if visitor.facts.reaches(row.endpoint)]
 
     def overview(request: Request, visitor: Caller) -> Response:
         look = site.figures.look()
+        ended = recent(visitor)
         said = " ".join(
             f"{release.endpoint}: {sentences.stage(release)}, {release.share / 100:g} percent."
             for release in look.releases
@@ -54,11 +58,11 @@ def routes(site: Site) -> list[Route]:
             section="Overview",
             look=look,
             cards_=[
-                card(endpoint)
+                card(endpoint, ended)
                 for endpoint in sorted(look.endpoints, key=sentences.urgent)
                 if visitor.facts.reaches(endpoint.name)
             ],
-            ended=recent(visitor),
+            ended=ended[:RECENT],
             announce=said,
         )
 
@@ -69,6 +73,7 @@ def routes(site: Site) -> list[Route]:
         if found is None:
             raise NotFound(f"there is no endpoint {name[:80]}")
         visitor.must_reach(name)
+        ended = recent(visitor, name)
         shown = [found.variants[split.variant] for split in found.splits if split.variant in found.variants]
         return site.render(
             request,
@@ -76,13 +81,13 @@ def routes(site: Site) -> list[Route]:
             visitor,
             section="Overview",
             look=look,
-            card=card(found),
+            card=card(found, ended),
             figures=found,
             shown=shown,
             latency=pictures.latency(shown),
             outputs=pictures.outputs({variant.variant: variant.outputs for variant in shown}),
             configured=site.services.settings.endpoints.get(name),
-            ended=recent(visitor, name),
+            ended=ended[:RECENT],
         )
 
     return [Route("/", site.page(overview)), Route("/endpoints/{name}", site.page(endpoint))]

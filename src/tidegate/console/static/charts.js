@@ -169,7 +169,7 @@
           itemStyle: { color: colour },
           endLabel: { show: data.arms.length > 1, formatter: "{a}", color: colour, fontSize: 11, fontWeight: 600, distance: 6 },
           labelLayout: { moveOverlap: "shiftY" },
-          markLine: index ? undefined : { symbol: "none", silent: true, data: [{ yAxis: 0 }], lineStyle: { color: palette.muted, type: [5, 4], width: 1.4 }, label: { formatter: "no difference", color: palette.muted, fontSize: 11, position: "insideStartTop" } },
+          markLine: index ? undefined : { symbol: "none", silent: true, data: [{ yAxis: 0 }], lineStyle: { color: palette.muted, type: [5, 4], width: 1.4 }, label: { show: false } },
         });
       });
       // The first intervals are as wide as everything; the picture is of where they ended up.
