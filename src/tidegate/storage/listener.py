@@ -1,4 +1,4 @@
-"""How a process hears of a published snapshot: at once on PostgreSQL, within a fifth of a second on SQLite."""
+"""How a process hears of a published snapshot: at once on PostgreSQL, within a twentieth of a second on SQLite."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tidegate.storage.store import Unit
 
-LOOK_SECONDS = 0.2
+LOOK_SECONDS = 0.05
 POLL_SECONDS = 1.0
 SLICE_SECONDS = 0.25
 """After so long a waiting listener notices that it was closed."""
