@@ -19,21 +19,25 @@ import msgspec
 
 from tidegate import __version__
 from tidegate.config import Loaded, discover, load_settings
-from tidegate.errors import UserError
+from tidegate.errors import StoreAway, UserError
+from tidegate.registry_files import is_mlflow, registry_folder
 
 State = Literal["good", "note", "broken"]
 MARKS: Mapping[State, str] = {"good": "ok", "note": "--", "broken": "!!"}
 FEW_FILES = 4096
 CONNECT_SECONDS = 2.0
 
-EXTRAS: Mapping[str, tuple[str, str]] = {
+EXTRAS: dict[str, tuple[str, str]] = {
     "sklearn": ("scikit-learn", "scikit-learn models"),
     "boosting": ("xgboost", "XGBoost and LightGBM models"),
     "grpc": ("grpcio", "the gRPC port"),
-    "mlflow": ("mlflow", "models:/ and runs:/ URIs"),
+    "mlflow": ("mlflow", "an MLflow registry"),
     "arrow": ("pyarrow", "Arrow bodies and Parquet files"),
     "vision": ("pillow", "images"),
     "otel": ("opentelemetry-sdk", "traces"),
+    "store": ("sqlalchemy", "a store: following releases and experiments"),
+    "postgres": ("psycopg", "a store on PostgreSQL"),
+    "control": ("fastapi", "the control plane and the console"),
 }
 """Extra, the package that shows that it is installed, and what it is for."""
 
@@ -81,6 +85,8 @@ def examine(config: Path | None, environment: Mapping[str, str]) -> Iterator[Fin
     yield from _models(loaded)
     yield from _needs(loaded)
     yield from _ports(loaded)
+    yield from _store(loaded)
+    yield from _registry(loaded)
     yield from _services(loaded, environment)
 
 
@@ -181,7 +187,9 @@ def _needs(loaded: Loaded) -> Iterator[Finding]:
     wanted = {
         "grpc": settings.server.grpc_port is not None,
         "otel": bool(settings.tracing.endpoint),
-        "mlflow": any(model.startswith(("models:", "runs:")) for model in models),
+        "mlflow": is_mlflow(settings.registry) or any(model.startswith("runs:") for model in models),
+        "store": bool(settings.store.url),
+        "postgres": settings.store.url.startswith("postgres"),
         "sklearn": any(model.endswith((".joblib", ".skops")) for model in models),
     }
     for extra, needed in wanted.items():
@@ -191,22 +199,68 @@ def _needs(loaded: Loaded) -> Iterator[Finding]:
 
 
 def _ports(loaded: Loaded) -> Iterator[Finding]:
-    server = loaded.settings.server
+    server, control = loaded.settings.server, loaded.settings.control
     for label, port in (("HTTP port", server.port), ("gRPC port", server.grpc_port)):
         if port:
-            try:
-                with socket.socket(socket.AF_INET6 if ":" in server.host else socket.AF_INET) as probe:
-                    if sys.platform != "win32":
-                        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                    probe.bind((server.host, port))
-            except OSError as error:
-                yield Finding(label, "broken", f"{server.host}:{port}: {error.strerror}", "end what listens there")
-            else:
-                yield Finding(label, "good", f"{server.host}:{port} is free")
+            yield _port(label, server.host, port, "broken", "end what listens there")
+    if control.port:  # whoever only serves needs none
+        advice = "is a control plane running? control.port names another port"
+        yield _port("control port", control.host, control.port, "note", advice)
+
+
+def _port(label: str, host: str, port: int, taken: State, advice: str) -> Finding:
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            if sys.platform != "win32":
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        return Finding(label, taken, f"{host}:{port}: {error.strerror}", advice)
+    return Finding(label, "good", f"{host}:{port} is free")
+
+
+def _store(loaded: Loaded) -> Iterator[Finding]:
+    url = loaded.settings.store.url
+    if not url:
+        yield Finding("store", "note", "none: serve follows the configuration alone, up keeps a file in run/")
+        return
+    if installed("sqlalchemy") is None:
+        return  # told already, as an extra that is needed
+    from tidegate.storage import schema
+    from tidegate.storage.faults import MIGRATE
+    from tidegate.storage.store import open_store
+
+    try:
+        store = open_store(url)
+        try:
+            with store.read() as unit:
+                found = schema.status(unit.connection)
+        finally:
+            store.close()
+    except StoreAway as error:
+        advice = "predictions go on without it; releases and feedback wait"
+        yield Finding("store", "note", str(error), advice)
+    except UserError as error:
+        text = str(error)
+        advice = "the control plane does it when it starts" if MIGRATE in text else ""
+        yield Finding("store", "note" if advice else "broken", text, advice)
+    else:
+        yield Finding("store", "good", f"answers; tables of version {found.version}")
+
+
+def _registry(loaded: Loaded) -> Iterator[Finding]:
+    registry = loaded.settings.registry
+    if is_mlflow(registry):
+        return  # its address is looked at with the other services
+    folder = registry_folder(registry, loaded.base)
+    count = len(list(folder.glob("*/*/version.json"))) if folder.is_dir() else 0
+    versions = f"{count} version{'' if count == 1 else 's'}"
+    yield Finding("registry", "good" if count else "note", f"{folder}: {versions}")
 
 
 def _services(loaded: Loaded, environment: Mapping[str, str]) -> Iterator[Finding]:
-    addresses = {"traces": loaded.settings.tracing.endpoint, "MLflow": environment.get("MLFLOW_TRACKING_URI", "")}
+    mlflow = loaded.settings.registry.uri or environment.get("MLFLOW_TRACKING_URI", "")
+    addresses = {"traces": loaded.settings.tracing.endpoint, "MLflow": mlflow}
     for label, address in addresses.items():
         if address.startswith(("http://", "https://")):
             yield _reachable(label, address, socket.create_connection)

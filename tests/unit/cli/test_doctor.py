@@ -5,8 +5,12 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.unit.cli.command import run
+from tidegate.cli import doctor
 from tidegate.cli.doctor import core_requirements, runs_code
+from tidegate.testing.models import write_affine_onnx
 
 
 def findings(*arguments: str, **environment: str) -> tuple[int, dict[str, dict[str, Any]]]:
@@ -42,6 +46,44 @@ def test_what_is_broken_gives_exit_code_1(tmp_path: Path) -> None:
     assert found["traces"]["state"] == "note"
     config.write_text("endpoints: {b: {model: m.joblib}}\nserver: {port: 0}\ntrust: {pickles: [m.joblib]}\n")
     assert findings("--config", str(config))[0] == 0
+
+
+def test_the_store_the_registry_and_the_control_port(tmp_path: Path) -> None:
+    config = tmp_path / "tidegate.yaml"
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        port = busy.getsockname()[1]
+        text = f"server: {{port: 0}}\ncontrol: {{port: {port}}}\n"
+        config.write_text(text)
+        _, found = findings("--config", str(config))
+        assert (found["store"]["state"], found["control port"]["state"]) == ("note", "note")
+        config.write_text(f"{text}store: {{url: 'sqlite:///{(tmp_path / 'store.db').as_posix()}'}}\n")
+        code, found = findings("--config", str(config))
+    assert (code, found["store"]["state"]) == (0, "note")
+    assert "tidegate store migrate" in found["store"]["text"]
+    assert not (tmp_path / "store.db").exists(), "a look makes nothing"
+    assert run("store", "migrate", "--config", str(config)).exit_code == 0
+    model = write_affine_onnx(tmp_path / "m.onnx")
+    assert run("model", "register", "m", str(model), "--config", str(config)).exit_code == 0
+    code, found = findings("--config", str(config))
+    assert (code, found["store"]["state"]) == (0, "good")
+    assert found["registry"]["text"].endswith("registry: 1 version")
+    assert found["control port"]["state"] == "good"
+    config.write_text(f"{text}store: {{url: 'mysql://user:secret@host/x'}}\n")
+    code, found = findings("--config", str(config))
+    assert (code, found["store"]["state"]) == (1, "broken")
+    assert "secret" not in json.dumps(found)
+
+
+def test_mlflow_is_needed_only_where_it_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "tidegate.yaml"
+    config.write_text("endpoints: {iris: {model: 'models:/iris@champion'}}\nserver: {port: 0}\n")
+    monkeypatch.setitem(doctor.EXTRAS, "mlflow", ("no-such-package", "an MLflow registry"))
+    assert findings("--config", str(config))[0] == 0
+    config.write_text("registry: {uri: 'http://127.0.0.1:9'}\nserver: {port: 0}\n")
+    code, found = findings("--config", str(config))
+    assert (code, found["[mlflow]"]["state"], found["MLflow"]["state"]) == (1, "broken", "note")
 
 
 def test_a_broken_configuration_is_a_finding(tmp_path: Path) -> None:
