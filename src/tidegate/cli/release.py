@@ -108,12 +108,12 @@ def show(release: str, as_json: bool, client: ControlClient) -> None:
 
 
 @app.command()
-@click.argument("release")
+@click.argument("release", default="", metavar="[RELEASE]")
 @click.option("--plain", is_flag=True, help="Lines, for logs; the default where the output is no terminal.")
 @control_options
 def watch(release: str, plain: bool, client: ControlClient) -> None:
-    """Follow a release until it ends: exit code 0 when it is promoted, 3 when it is not."""
-    raise SystemExit(_follow(client, release, plain))
+    """Follow a release, the newest if none is named, until it ends: exit code 0 when it is promoted, 3 when it is not."""
+    raise SystemExit(_follow(client, release or _newest(client), plain))
 
 
 @app.command()
@@ -133,6 +133,12 @@ def replay(release: str, as_json: bool, client: ControlClient) -> None:
         for finding in found["findings"]:
             click.echo(f"  {finding}")
     raise SystemExit(0 if found["agrees"] else 1)
+
+
+def _newest(client: ControlClient) -> str:
+    for found in client.pages(PATH, 1):
+        return str(found["id"])
+    raise UserError("there is no release yet; start one: tidegate release start ENDPOINT MODEL")
 
 
 def _acting(name: str, text: str) -> None:
