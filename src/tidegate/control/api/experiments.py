@@ -11,6 +11,7 @@ from msgspec import Meta
 from tidegate.control.api import examples
 from tidegate.control.api.calls import Answer, Call, Cursor, Limit, Operating, body_of, give, in_pages, page, unpack
 from tidegate.control.api.documents import documented
+from tidegate.control.api.sources import served_from
 from tidegate.control.experiments.experiment import Experiment, Report, Spec
 from tidegate.errors import NotFound
 
@@ -34,7 +35,9 @@ class StopExperiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def start(call: Operating, asked: Annotated[StartExperiment, Depends(body_of(StartExperiment))]) -> Response:
     call.caller.must_reach(asked.endpoint)
 
-    spec = Spec(**{name: getattr(asked, name) for name in Spec.__struct_fields__})
+    trust = call.services.settings.trust
+    arms = tuple(msgspec.structs.replace(arm, model=served_from(arm.model, trust)) for arm in asked.arms)
+    spec = Spec(**{name: getattr(asked, name) for name in Spec.__struct_fields__} | {"arms": arms})
 
     def act() -> Answer:
         made = call.services.experiments.start(spec, who=call.who, reason=asked.reason)

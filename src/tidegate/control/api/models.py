@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -14,6 +13,7 @@ from tidegate.control.access import audit
 from tidegate.control.api import examples
 from tidegate.control.api.calls import Answer, Call, Cursor, Limit, Operating, body_of, give, in_pages
 from tidegate.control.api.documents import documented
+from tidegate.control.api.sources import source_of
 from tidegate.control.registry.base import ModelVersion
 from tidegate.errors import NotAllowed
 
@@ -67,7 +67,7 @@ def one(call: Operating, name: str, version: str) -> Response:
 )
 def register(call: Operating, asked: Annotated[RegisterModel, Depends(body_of(RegisterModel))]) -> Response:
     _must_be_everywhere(call)
-    source = _source(call, asked.uri)
+    source = source_of(asked.uri, call.services.settings.trust)
 
     def act() -> Answer:
         def change() -> ModelVersion:
@@ -113,18 +113,3 @@ def _recorded(call: Call, action: str, target: str, asked: msgspec.Struct, reaso
             said = f"did not happen: {type(error).__name__}"
             audit.record(unit, call.who, f"{action}-failed", target, at=services.clock.wall(), reason=said)
         raise
-
-
-def _source(call: Call, uri: str) -> Path | str:
-    """Raises NotAllowed for a place that a caller over the network may not have read."""
-    trust = call.services.settings.trust
-    scheme, separator, rest = uri.partition(":")
-    if separator and len(scheme) > 1 and scheme != "file":
-        if scheme not in trust.schemes:
-            raise NotAllowed(f"models may not come from {scheme[:30]}:; trust.schemes lists what may")
-        return uri
-    path = Path(rest.removeprefix("//") if scheme == "file" else uri).resolve()
-    folders = [Path.cwd(), *(Path(folder).resolve() for folder in trust.pickles)]
-    if not any(path == folder or folder in path.parents for folder in folders):
-        raise NotAllowed("the path is not below the control plane's folder or one of trust.pickles")
-    return path

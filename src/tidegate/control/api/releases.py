@@ -13,6 +13,7 @@ from tidegate.control.api import examples
 from tidegate.control.api.calls import Answer, Call, Cursor, Limit, Operating, body_of, give, page, unpack
 from tidegate.control.api.documents import documented
 from tidegate.control.api.services import Services
+from tidegate.control.api.sources import served_from
 from tidegate.control.releases.history import Line
 from tidegate.control.releases.look import Point
 from tidegate.control.releases.release import Release
@@ -54,10 +55,11 @@ _ACT = Depends(body_of(Act, optional=True))
 def start(call: Operating, asked: Annotated[StartRelease, _START]) -> Response:
     call.caller.must_reach(asked.endpoint)
     _check_addresses(asked, call.services)
+    model = served_from(asked.model, call.services.settings.trust)
 
     def act() -> Answer:
         release = call.services.releases.start(
-            asked.endpoint, asked.model, who=call.who, reason=asked.reason, plan=asked.plan
+            asked.endpoint, model, who=call.who, reason=asked.reason, plan=asked.plan
         )
         return Answer(release, 201, f"{PATH}/{release.id}")
 
