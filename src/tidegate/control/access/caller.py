@@ -26,9 +26,11 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.facts.name} ({self.key})"
 
     def must(self, role: KeyRole) -> None:
-        """Raises NotAllowed."""
+        """Raises NotAllowed. Who administers could make a key for any endpoint, so a key of some endpoints may not."""
         if not self.facts.allows(role):
             raise NotAllowed(f"this needs a key with the role {role}; this one has {', '.join(self.facts.roles)}")
+        if role == "admin" and self.facts.endpoints:
+            raise NotAllowed("this key is for some endpoints only; keys and the audit log need one for all of them")
 
     def must_reach(self, endpoint: str) -> None:
         """Raises NotAllowed for an endpoint that is not one of the key's."""

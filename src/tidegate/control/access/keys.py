@@ -201,7 +201,7 @@ class Keys:
         if "admin" not in view.roles:
             return
         others = (_view(row, now) for row in unit.keys.all() if row.id != view.id)
-        if not any("admin" in other.roles and other.state == "active" for other in others):
+        if not any("admin" in other.roles and not other.endpoints and other.state == "active" for other in others):
             raise Conflict("this is the last administrator's key; make or rotate one first")
 
     def _touch(self, row: KeyRow, now: float) -> None:
@@ -229,6 +229,10 @@ def _check(facts: KeyFacts) -> None:
         raise InvalidInput(f"a key needs a printable name of at most {LONGEST_NAME} characters", ("name",))
     if not facts.roles:
         raise InvalidInput("a key needs a role: predict, operate or admin", ("roles",))
+    if "admin" in facts.roles and facts.endpoints:
+        raise InvalidInput(
+            "an administrator's key is for all endpoints, since it can make keys for any", ("endpoints",)
+        )
     for name in ("requests_per_minute", "concurrency", "rows"):
         if getattr(facts, name) < 0:
             raise InvalidInput(f"{name} must not be negative; 0 sets no limit", (name,))

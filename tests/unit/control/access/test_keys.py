@@ -8,8 +8,9 @@ import pytest
 
 from tests.stores import sqlite_store
 from tidegate.clock import ManualClock
+from tidegate.control.access.caller import Caller
 from tidegate.control.access.keys import Keys
-from tidegate.errors import Conflict, InvalidInput, NotAuthenticated, NotFound
+from tidegate.errors import Conflict, InvalidInput, NotAllowed, NotAuthenticated, NotFound
 from tidegate.keys import KeyFacts, compose, parse
 from tidegate.storage.store import Store
 
@@ -145,11 +146,21 @@ def test_every_change_is_in_the_audit_log(store: Store, keys: Keys) -> None:
         KeyFacts(name="a\nb"),
         KeyFacts(name="a", roles=()),
         KeyFacts(name="a", rows=-1),
+        KeyFacts(name="a", roles=("admin",), endpoints=("iris",)),
     ],
 )
 def test_facts_that_no_key_may_have(keys: Keys, facts: KeyFacts) -> None:
     with pytest.raises(InvalidInput):
         keys.create(facts, who="root")
+
+
+def test_a_key_of_some_endpoints_administers_nothing() -> None:
+    """It could make itself a key for all of them."""
+    facts = KeyFacts(name="old", roles=("admin",), endpoints=("iris",))
+    caller = Caller(key="k", facts=facts)
+    caller.must("operate")
+    with pytest.raises(NotAllowed, match="some endpoints only"):
+        caller.must("admin")
 
 
 def test_a_key_that_is_not_there(keys: Keys, clock: ManualClock) -> None:
