@@ -146,6 +146,7 @@ def test_a_key_sees_and_changes_only_what_it_may(client: Client, services: Servi
         ("/keys/none/revoke", 404),
         ("/audit?before=x", 422),
         ("/audit?before=%C2%B2", 422),
+        (f"/audit?before={'9' * 40}", 422),
     ],
 )
 def test_errors_are_pages(client: Client, services: Services, path: str, status: int) -> None:
