@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -25,7 +26,7 @@ METRICS: Mapping[str, str] = {
     "tidegate_build_info": "Always 1; the version is a label.",
     "tidegate_snapshot_number": "Newest routing snapshot published; 1 is what the configuration says.",
     "tidegate_release_evidence": "Evidence against the candidate of an open release, as a share of what rolls it back: 1 does. "
-    "By release and guardrail.",
+    "Bounds that claim no statistics are 0 or 1. By release and guardrail.",
     "tidegate_release_share": "Share of traffic that the candidate of an open release gets, 0 to 1. By endpoint.",
     "tidegate_releases_open": "Open releases. By state.",
 }
@@ -73,9 +74,9 @@ def metrics(request: Request, services: Annotated[Services, Depends(services_of)
         *_gauge(
             "tidegate_release_evidence",
             [
-                (f'release="{_quoted(release.id)}",guardrail="{_quoted(verdict.guardrail)}"', _share(verdict))
+                (f'release="{_quoted(release.id)}",guardrail="{_quoted(guardrail)}"', share)
                 for release in releases
-                for verdict in release.verdicts
+                for guardrail, share in _evidence(release).items()
             ],
         ),
         *_gauge(
@@ -90,8 +91,18 @@ def metrics(request: Request, services: Annotated[Services, Depends(services_of)
     return Response("\n".join(lines) + "\n", media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
+def _evidence(release: Release) -> Mapping[str, float]:
+    """By guardrail. A plan may have several of a kind; a name twice would make Prometheus refuse the whole page."""
+    most: dict[str, float] = {}
+    for verdict in release.verdicts:
+        most[verdict.guardrail] = max(most.get(verdict.guardrail, -math.inf), _share(verdict))
+    return most
+
+
 def _share(verdict: Verdict) -> float:
-    return verdict.evidence / verdict.threshold if verdict.threshold else 0.0
+    if verdict.threshold:
+        return verdict.evidence / verdict.threshold
+    return float(verdict.outcome == "fail")
 
 
 def _gauge(name: str, samples: Iterable[tuple[str, float]]) -> list[str]:

@@ -12,7 +12,10 @@ import pytest
 from tests.unit.control.api.client import ORIGIN, Client
 from tests.unit.control.api.plane import SETTINGS, Plane, control_plane, started
 from tidegate.control.api.health import METRICS
+from tidegate.control.releases.history import row_of
+from tidegate.control.releases.release import Release
 from tidegate.settings import Control, Settings
+from tidegate.types import Verdict
 
 SESSION = "/api/v1/session"
 
@@ -122,6 +125,26 @@ def test_a_plane_that_ends_is_not_ready(plane: Plane) -> None:
     plane.services.stopping.set()
     assert plane.client.get("/readyz").status_code == 503
     assert plane.client.get("/healthz").status_code == 200
+
+
+def test_metrics_show_the_strongest_evidence_of_each_guardrail(plane: Plane) -> None:
+    release = started(plane, plane.headers())
+    good = Verdict(guardrail="prometheus", test="bound", outcome="pass", reason="")
+    bad = msgspec.structs.replace(good, outcome="fail")
+    errors = Verdict(
+        guardrail="errors", test="ramp", outcome="undecided", reason="", evidence=2.3, threshold=4.6, alpha=0.01
+    )
+    with plane.store.begin() as unit:
+        row = unit.releases.get(release)
+        assert row is not None
+        after = msgspec.json.decode(row.body, type=Release)
+        after = msgspec.structs.replace(after, verdicts=(errors, bad, good), revision=after.revision + 1)
+        unit.releases.save(row_of(after), None, row.revision)
+    found = re.findall(r"^tidegate_release_evidence.*$", plane.client.get("/metrics").text, re.MULTILINE)
+    assert found == [
+        f'tidegate_release_evidence{{release="{release}",guardrail="errors"}} 0.5',
+        f'tidegate_release_evidence{{release="{release}",guardrail="prometheus"}} 1',
+    ]
 
 
 def test_metrics_need_a_key_when_they_are_closed(tmp_path: Path) -> None:
