@@ -108,7 +108,9 @@ class OpenInference:
 
     async def index(self, request: Request) -> Response:
         wanted = _json_body(request)
-        return _json(repository_index(self._live, only_ready=wanted.get("ready") is True))
+        entries = repository_index(self._live, only_ready=wanted.get("ready") is True)
+        caller = request.caller
+        return _json([entry for entry in entries if caller is None or caller.facts.reaches(entry["name"])])
 
     async def load(self, request: Request) -> Response:
         parameters = _json_body(request).get("parameters") or {}
@@ -125,8 +127,9 @@ class OpenInference:
         if "model" in request.args:
             endpoint, version = self._target(request)
             return _json({"model_stats": model_statistics(self._live, endpoint, version)})
-        found = [entry for e in self._live.endpoints.values() for entry in model_statistics(self._live, e, "")]
-        return _json({"model_stats": found})
+        caller, live = request.caller, self._live
+        shown = [e for name, e in live.endpoints.items() if caller is None or caller.facts.reaches(name)]
+        return _json({"model_stats": [entry for e in shown for entry in model_statistics(live, e, "")]})
 
     def _target(self, request: Request) -> tuple[Endpoint, str]:
         return target(self._live, request.args["model"], request.args.get("version", ""))

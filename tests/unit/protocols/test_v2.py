@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.unit.protocols.http import send, send_json
+from tidegate.keys import KeyFacts
 from tidegate.protocols.base import Route
 from tidegate.protocols.v2 import OpenInference
 from tidegate.testing.predictor import FakePredictor
@@ -374,6 +375,13 @@ async def test_timeout_and_priority_parameters(predictor: FakePredictor, routes:
     assert (first.priority, second.priority) == (0, 2)
 
 
+async def test_the_index_shows_a_key_its_endpoints(routes: list[Route]) -> None:
+    _, every = await send_json(routes, "POST", "/v2/repository/index")
+    name = every[0]["name"]
+    _, models = await send_json(routes, "POST", "/v2/repository/index", facts=KeyFacts(name="k", endpoints=(name,)))
+    assert models == [model for model in every if model["name"] == name] != every
+
+
 async def test_repository_index_load_and_unload(routes: list[Route]) -> None:
     status, models = await send_json(routes, "POST", "/v2/repository/index")
     assert status == 200
@@ -410,6 +418,8 @@ async def test_statistics(predictor: FakePredictor, routes: list[Route]) -> None
     assert stats["inference_stats"]["fail"]["count"] == 1
     assert len((await send_json(routes, "GET", "/v2/models/iris/stats"))[1]["model_stats"]) == 2
     assert len((await send_json(routes, "GET", "/v2/models/stats"))[1]["model_stats"]) == 2
+    other = KeyFacts(name="k", endpoints=("shop",))
+    assert (await send_json(routes, "GET", "/v2/models/stats", facts=other))[1]["model_stats"] == []
 
 
 async def test_requests_and_answers_keep_the_documented_schema(routes: list[Route]) -> None:
