@@ -15,7 +15,7 @@ from tidegate.errors import ConfigError, StoreAway, UserError
 from tidegate.settings import Control, EndpointSettings, Settings
 from tidegate.settings import Store as StoreSettings
 from tidegate.storage.records import IdempotencyRow, SessionRow
-from tidegate.storage.store import Store
+from tidegate.storage.store import Store, open_store
 from tidegate.testing.models import write_classifier_onnx
 
 
@@ -80,6 +80,24 @@ def test_the_port_answers_while_the_store_is_away_and_goes_on_by_itself(
     assert plane.error is None
     client.close()
     assert capsys.readouterr().out.count(key) == 1
+
+
+def test_it_throws_away_what_is_too_old(opener: Opener, tmp_path: Path) -> None:
+    store = sqlite_store(tmp_path)
+    with store.begin() as unit:
+        unit.sessions.add(SessionRow("old", "k", 1.0, 2.0, ""))
+    plane = ControlPlane(loaded(tmp_path), SystemClock(), lambda: store)
+    watching = open_store(f"sqlite:///{tmp_path}/store.db")
+
+    def gone() -> bool:
+        with watching.read() as unit:
+            return unit.sessions.get("old") is None
+
+    plane.start()
+    until(gone, "nothing old in the store")
+    plane.stopping.set()
+    assert plane.join(20)
+    watching.close()
 
 
 def test_told_to_end_while_the_store_is_away(plane: ControlPlane, opener: Opener) -> None:
