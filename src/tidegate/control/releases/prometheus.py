@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
+from tidegate.clock import Clock, SystemClock
 from tidegate.errors import InvalidInput
 
 logger = logging.getLogger("tidegate.releases")
@@ -33,11 +34,14 @@ class Prometheus:
     """Asks ``/api/v1/query``. No redirects, no proxies, no link-local or metadata addresses: a plan comes from a caller
     of the control API, and must not make the control plane fetch what only it can reach."""
 
-    def __init__(self, transport: httpx.BaseTransport | None = None, resolve: Resolve = addresses_of) -> None:
+    def __init__(
+        self, transport: httpx.BaseTransport | None = None, resolve: Resolve = addresses_of, clock: Clock | None = None
+    ) -> None:
         self._client = httpx.Client(
             timeout=ANSWER_SECONDS, follow_redirects=False, trust_env=False, transport=transport
         )
         self._resolve = resolve
+        self._clock = clock or SystemClock()
 
     def ask(self, url: str, query: str) -> float | None:
         """The query's value now; None when there is none, with the reason in the log. Never raises for the server's
@@ -53,6 +57,7 @@ class Prometheus:
         self._client.close()
 
     def _answer(self, url: str, query: str) -> float | None:
+        until = self._clock.monotonic() + ANSWER_SECONDS
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
         address = self._allowed(host, port)
@@ -72,6 +77,8 @@ class Prometheus:
                 content += chunk
                 if len(content) > MOST_BYTES:
                     raise ValueError("answered more than a number")
+                if self._clock.monotonic() > until:  # the client's own limit is for each piece of the answer
+                    raise ValueError(f"did not end its answer within {ANSWER_SECONDS:g} s")
         return number_in(content)
 
     def _allowed(self, host: str, port: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import httpx
@@ -10,6 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from tests.unit.control.releases.plane import PLAN, Plane
+from tidegate.clock import ManualClock
 from tidegate.control.releases.prometheus import Prometheus, number_in
 from tidegate.errors import InvalidInput
 from tidegate.settings import Guardrail, PrometheusGuardrail, ReleaseSettings
@@ -51,6 +52,27 @@ class Server:
 )
 def test_one_number_or_none(body: Any, value: float | None) -> None:
     assert Server(body).client.ask(URL, "rate(x[1m])") == value
+
+
+class Dripping(httpx.SyncByteStream):
+    """Each byte comes in time for the client's limit, and the answer never ends."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self.clock = clock
+
+    def __iter__(self) -> Iterator[bytes]:
+        for _ in range(1000):
+            self.clock.advance(1.0)
+            yield b" "
+        pytest.fail("it was listened to for a thousand seconds")
+
+
+def test_an_answer_that_never_ends_holds_nobody_up(caplog: pytest.LogCaptureFixture) -> None:
+    """The same thread rolls other releases back, and renews the lease."""
+    clock = ManualClock()
+    transport = httpx.MockTransport(lambda _request: httpx.Response(200, stream=Dripping(clock)))
+    assert Prometheus(transport, lambda _host, _port: ["10.0.0.7"], clock).ask(URL, "up") is None
+    assert "did not end its answer" in caplog.text
 
 
 def test_the_checked_address_is_the_one_that_is_called() -> None:
