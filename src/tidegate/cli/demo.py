@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import math
+import os
 import signal
 import socket
 import subprocess
@@ -105,7 +106,9 @@ def run(port: int, control_port: int, folder: Path, traffic: float, seconds: flo
     click.echo("Starting both planes ...")
     command = [sys.executable, "-m", "tidegate", "up", "--config", str(config), "--folder", str(folder)]
     log_path = folder / "server.log"
-    with log_path.open("wb") as log:
+    log_path.unlink(missing_ok=True)
+    # For its owner alone: the control plane prints the administrator's key there.
+    with os.fdopen(os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as log:
         # A session of its own: Ctrl-C reaches the demo alone, which then ends the planes in order.
         planes = subprocess.Popen(  # noqa: S603
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
