@@ -10,6 +10,7 @@ A version's folder appears by one rename and never changes; an alias changes by 
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import re
@@ -220,6 +221,12 @@ def path_of(folder: Path, kept: Kept) -> Path:
 
 def alias_file(folder: Path, name: str, alias: str) -> Path:
     return folder / check_name(name) / ALIASES / check_alias(alias)
+
+
+def digest_of_options(options: Mapping[str, Any]) -> str:
+    """Identity of a model that has no bytes, only options."""
+    text = json.dumps(options, sort_keys=True, default=str).encode()
+    return f"sha256:{hashlib.sha256(text).hexdigest()}"
 
 
 def fingerprint(path: Path) -> tuple[str, int]:

@@ -15,8 +15,9 @@ import msgspec
 from tidegate.clock import Clock
 from tidegate.control.access import audit
 from tidegate.control.registry.base import Registry
+from tidegate.control.registry.refs import SHOWN_DIGITS
 from tidegate.errors import DigestMismatch
-from tidegate.registry_files import scheme_of
+from tidegate.registry_files import digest_of_options, scheme_of
 from tidegate.settings import EndpointSettings, Settings, VariantSettings
 from tidegate.storage.records import Published
 from tidegate.storage.store import Store, Unit
@@ -85,6 +86,10 @@ def plan_of(name: str, endpoint: EndpointSettings, registry: Registry) -> Endpoi
 
 
 def _pinned(model: EndpointSettings | VariantSettings, registry: Registry) -> ModelRef:
+    if scheme_of(model.model) == "fake":  # a model of options alone, as the data plane knows it
+        digest = model.digest or digest_of_options(model.options)
+        version = model.version or digest.removeprefix("sha256:")[:SHOWN_DIGITS]
+        return ModelRef(model.model, "", version, digest, model.runtime, model.options)
     found = registry.ref(model.model)
     if model.digest and found.digest and model.digest.lower() != found.digest:
         raise DigestMismatch(f"{model.model}: the bytes are {found.digest}, pinned is {model.digest}")

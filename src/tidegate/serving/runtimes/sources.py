@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import msgspec
 
 from tidegate.errors import DigestMismatch, MissingExtra, ModelError, UntrustedModel
-from tidegate.registry_files import fingerprint, scheme_of
+from tidegate.registry_files import digest_of_options, fingerprint, scheme_of
 from tidegate.settings import Trust
 from tidegate.types import ModelRef
 
@@ -144,9 +141,3 @@ def verify_digest(ref: ModelRef, digest: str) -> None:
         raise DigestMismatch(
             f"{ref.uri}: the bytes are {digest}, pinned is {wanted}; pin the new digest or restore the file"
         )
-
-
-def digest_of_options(options: Mapping[str, Any]) -> str:
-    """Identity of a model that has no bytes, only options."""
-    text = json.dumps(options, sort_keys=True, default=str).encode()
-    return f"sha256:{hashlib.sha256(text).hexdigest()}"

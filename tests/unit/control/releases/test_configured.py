@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
@@ -10,7 +11,8 @@ from msgspec.structs import replace
 from tests.unit.control.releases.plane import Plane
 from tidegate.control.registry.base import RegistryAway
 from tidegate.errors import DigestMismatch
-from tidegate.settings import EndpointSettings, VariantSettings
+from tidegate.serving.snapshots.file import snapshot_of
+from tidegate.settings import EndpointSettings, Settings, Trust, VariantSettings
 
 Make = Callable[..., Plane]
 
@@ -89,3 +91,12 @@ def test_a_registry_that_is_away_publishes_nothing(plane: Plane) -> None:
     plane.registry.away = True
     with pytest.raises(RegistryAway):
         plane.service.bootstrap()
+
+
+def test_a_fake_model_is_pinned_as_the_data_plane_pins_it(plane: Plane, tmp_path: Path) -> None:
+    endpoint = EndpointSettings(model="fake:", options={"offset": 1.0})
+    [served] = snapshot_of(Settings(endpoints={"iris": endpoint}), tmp_path, 1, Trust()).endpoints["iris"].variants
+    configure(plane, iris=endpoint)
+    assert plane.service.bootstrap() is not None
+    model = plane.plan().baseline.model
+    assert (model.uri, model.version, model.digest) == ("fake:", served.model.version, served.model.digest)
