@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from msgspec.structs import replace
 
 from tidegate.config import discover, load_settings
 from tidegate.errors import ConfigError, StoreAway, UserError
@@ -18,6 +19,10 @@ from tidegate.settings import Store as StoreSettings
 
 if TYPE_CHECKING:
     from tidegate.storage.store import Store
+
+
+EMBEDDED = Path("run") / "tidegate.db"
+"""What ``tidegate up`` keeps in the current folder when no store is configured."""
 
 
 @click.group()
@@ -29,12 +34,14 @@ def _store_options(command: Callable[..., None]) -> Callable[..., None]:
     """The command gets the settings of the store, with the URL that was given instead of the configured one."""
 
     @click.option("--config", type=click.Path(path_type=Path), help="Configuration file; ./tidegate.yaml by default.")
-    @click.option("--url", help="sqlite:///file or postgresql://…; store.url of the configuration by default.")
+    @click.option("--url", help="sqlite:///file or postgresql://…; store.url by default, else run/tidegate.db.")
     @functools.wraps(command)
     def wrapped(config: Path | None, url: str | None, **given: Any) -> None:
         path, dotenv = discover(config, os.environ)
         overrides = {} if url is None else {"store.url": url}
         settings = load_settings(path, environment=os.environ, overrides=overrides, dotenv=dotenv).settings.store
+        if not settings.url and EMBEDDED.exists():
+            settings = replace(settings, url=f"sqlite:///{EMBEDDED.as_posix()}")
         if not settings.url:
             raise ConfigError("no store is configured: set store.url, or give --url")
         command(settings, **given)

@@ -9,6 +9,7 @@ from click.testing import Result
 
 from tests.unit.cli.command import run
 from tests.unit.storage.makers import START, an_event
+from tidegate.apps.up import DATABASE
 from tidegate.storage.schema import HEAD
 from tidegate.storage.store import open_store
 
@@ -55,7 +56,15 @@ def test_purge_follows_the_configuration(folder: Path) -> None:
     opened.close()
 
 
-def test_no_store_is_configured(tmp_path: Path) -> None:
+def test_the_store_that_up_keeps_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tidegate.yaml").write_text("{}\n")
+    monkeypatch.chdir(tmp_path)
+    open_store(f"sqlite:///{tmp_path}/run/{DATABASE}", migrate=True).close()
+    assert store(tmp_path, "status").output.startswith(f"version {HEAD}\n")
+
+
+def test_no_store_is_configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "tidegate.yaml").write_text("{}\n")
     result = store(tmp_path, "status")
     assert result.exit_code == 2
