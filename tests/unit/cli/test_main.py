@@ -78,7 +78,11 @@ def test_no_command_shows_help() -> None:
 
 @pytest.mark.parametrize(
     ("words", "expected"),
-    [("tidegate con", ["control", "config"]), ("tidegate config sh", ["show"]), ("tidegate predict --batch", ["--batch-rows"])],
+    [
+        ("tidegate con", ["control", "config"]),
+        ("tidegate config sh", ["show"]),
+        ("tidegate predict --batch", ["--batch-rows"]),
+    ],
 )
 def test_shell_completion(words: str, expected: list[str]) -> None:
     environment = os.environ | {
