@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from tidegate import logs
 from tidegate.apps.alone import Alone
+from tidegate.apps.extras import need_store
 from tidegate.apps.owner import Owner
 from tidegate.apps.process import leave, run_loop
 from tidegate.config import Loaded
@@ -29,6 +30,8 @@ def serve(loaded: Loaded, read: Callable[[], Loaded]) -> None:
             "access.keys_required, and there is no key that anybody could have: set access.predict_key, store.url for keys "
             "made with tidegate, or access.keys_required: false to let everybody predict"
         )
+    if settings.store.url:
+        need_store()
     logs.configure(settings.logs)
     listening = bind(settings.server.host, settings.server.port)
     owner = Owner(loaded, read)

@@ -17,6 +17,7 @@ from typing import Any
 
 import click
 
+from tidegate.apps.extras import need_control
 from tidegate.cli.control import ControlClient
 from tidegate.cli.demo_models import Made, train
 from tidegate.cli.demo_traffic import HOST, Traffic
@@ -83,6 +84,7 @@ MARK = "made-by-tidegate-demo"
 @click.option("--seconds", type=click.FloatRange(min=0), default=0.0, help="End after this long; 0 runs until Ctrl-C.")
 def demo(port: int, control_port: int | None, folder: Path, traffic: float, seconds: float) -> None:
     """Release a better model and a faulty one under live traffic, and watch what becomes of them."""
+    need_control()
     control_port = control_port or port + 1
     check_port(port, "--port", port)
     check_port(control_port, "--control-port", port)

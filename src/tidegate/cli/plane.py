@@ -14,6 +14,9 @@ import click
 @click.option("--port", type=int, help="Port of the control API and the console; 0 takes a free one.")
 def control(config: Path | None, host: str | None, port: int | None) -> None:
     """Run the control plane alone: releases, experiments, control API and console on port 8001."""
+    from tidegate.apps.extras import need_control
+
+    need_control()
     from tidegate.apps.control import control as run
     from tidegate.config import discover, load_settings
 

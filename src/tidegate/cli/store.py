@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from msgspec.structs import replace
 
+from tidegate.apps.extras import need_store
 from tidegate.config import discover, load_settings
 from tidegate.errors import ConfigError, StoreAway, UserError
 from tidegate.settings import Store as StoreSettings
@@ -42,6 +43,7 @@ def _store_options(command: Callable[..., None]) -> Callable[..., None]:
         settings = load_settings(path, environment=os.environ, overrides=overrides, dotenv=dotenv).settings.store
         if not settings.url and EMBEDDED.exists():
             settings = replace(settings, url=f"sqlite:///{EMBEDDED.as_posix()}")
+        need_store()
         if not settings.url:
             raise ConfigError("no store is configured: set store.url, or give --url")
         command(settings, **given)

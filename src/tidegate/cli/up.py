@@ -20,9 +20,11 @@ from tidegate.errors import ConfigError
 )
 def up(config: Path | None, folder: Path) -> None:
     """Run both planes on this machine: predictions on port 8000, control API and console on port 8001."""
+    from tidegate.apps.extras import need_control
     from tidegate.apps.up import up as run
     from tidegate.config import discover, load_settings
 
+    need_control()
     file, dotenv = discover(config, os.environ)
     if file is None:
         raise ConfigError("there is no tidegate.yaml here; name one with --config, or try: tidegate demo")
