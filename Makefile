@@ -19,7 +19,7 @@ BIN := $(VENV)/bin
 help: ## Show the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  %-12s %s\n", $$1, $$2}'
 
-run: install-run ## Train two models, serve them on $(PORT), show live figures; Ctrl-C ends.
+run: install-run ## Serve on $(PORT), release a better model and a faulty one under live traffic; Ctrl-C ends.
 	@$(BIN)/python -m tidegate demo --port $(PORT)
 
 install: ## Install everything for development into .venv.
