@@ -114,7 +114,7 @@ class ControlClient:
         if answer.status_code == 204 or not answer.content:
             return None
         try:
-            return msgspec.json.decode(answer.content)
+            return shown(msgspec.json.decode(answer.content))
         except msgspec.DecodeError as error:
             raise UserError(f"{self.address}: not an answer of a control plane") from error
 
@@ -129,6 +129,21 @@ class ControlClient:
 
 class StreamLost(UserError):
     """A stream of events ended without its end; asking again goes on from the present."""
+
+
+_PICTURES = {code: 0x2400 + code for code in range(0x20)} | {0x7F: 0x2421}
+_INVISIBLE = dict.fromkeys([*range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)], "\ufffd")
+_SHOWN = str.maketrans(_PICTURES | _INVISIBLE)
+
+
+def shown(value: Any) -> Any:
+    """Plain values with control characters made visible: what others wrote, such as the reason of a release, must not
+    move the cursor, add lines to the audit log on the screen, or turn the direction of the text."""
+    if isinstance(value, str):
+        return value if value.isprintable() else value.translate(_SHOWN)
+    if isinstance(value, dict):
+        return {shown(name): shown(below) for name, below in value.items()}
+    return [shown(below) for below in value] if isinstance(value, list) else value
 
 
 def part(text: str) -> str:
@@ -172,6 +187,7 @@ def _detail(answer: httpx.Response) -> str:
         body = None
     if not isinstance(body, dict) or not (body.get("detail") or body.get("title")):
         return f"the control plane answered {answer.status_code}"
+    body = shown(body)
     text = str(body.get("detail") or body["title"])
     places = [
         f"{'.'.join(str(step) for step in error.get('loc', []))}: {error.get('msg', '')}"

@@ -11,7 +11,7 @@ from typing import Any
 import click
 import msgspec
 
-from tidegate.cli.control import ControlClient, StreamLost, control_options, part
+from tidegate.cli.control import ControlClient, StreamLost, control_options, part, shown
 from tidegate.errors import UserError
 
 PATH = "/releases"
@@ -21,6 +21,8 @@ NOT_PROMOTED = 3
 """Exit code of ``watch`` and ``start --watch`` when the candidate was not promoted."""
 AGAIN_SECONDS = 0.3
 MOST_BREAKS = 200
+PATIENCE = 5
+"""Breaks in a row before it is said."""
 """Times in a row that a broken stream is followed again."""
 
 
@@ -203,10 +205,11 @@ def _live(client: ControlClient, release: str) -> str:
 def _stream(client: ControlClient, release: str) -> Iterator[tuple[dict[str, Any] | None, dict[str, Any]]]:
     """(event, release) as they come, until it has ended; goes on after a break, as often as it takes within reason."""
     after, breaks = -1, 0
+    client.get(f"{PATH}/{part(release)}")  # whether anybody answers, and knows it: a break is waited for only later
     while True:
         try:
             for data in client.events(f"{PATH}/{part(release)}/events?after={after}"):
-                happening = msgspec.json.decode(data)
+                happening = shown(msgspec.json.decode(data))
                 event, found = happening.get("event"), happening["release"]
                 after = event["revision"] if event is not None else after
                 breaks = 0
@@ -220,6 +223,8 @@ def _stream(client: ControlClient, release: str) -> Iterator[tuple[dict[str, Any
             breaks += 1
             if breaks > MOST_BREAKS:
                 raise
+            if breaks == PATIENCE:
+                click.echo("the control plane does not answer; trying again", err=True)
         time.sleep(AGAIN_SECONDS)
 
 

@@ -140,7 +140,7 @@ def test_watch_tells_the_story_in_lines_and_ends_with_its_outcome(control: FakeC
 
 def _ends(control: FakeControl, state: str) -> Result:
     """The release has ended by the time the second stream is over."""
-    answers = iter([(200, RELEASE), (200, RELEASE | {"state": state})])
+    answers = iter([(200, RELEASE), (200, RELEASE), (200, RELEASE | {"state": state})])
 
     class Changing(dict[tuple[str, str], tuple[int, Any]]):
         def get(self, key: Any, default: Any = None) -> Any:
@@ -148,6 +148,31 @@ def _ends(control: FakeControl, state: str) -> Result:
 
     control.answers = Changing()
     return ask(control, "watch", "r-1", "--plain")
+
+
+def test_watch_says_at_once_that_nobody_answers(control: FakeControl) -> None:
+    result = ask(control, "watch", "r-1", TIDEGATE_CONTROL="http://127.0.0.1:1")
+    assert result.exit_code == 2
+    assert "no control plane answers" in result.output
+    assert ask(control, "watch", "r-1").exit_code == 2  # it answers, and knows no such release
+
+
+def test_a_reason_does_not_drive_the_terminal(control: FakeControl) -> None:
+    """Else an operator could hide lines of what an administrator reads."""
+    evil = "a\x1b[2J\x1b]0;owned\x07\n  7  admin\x9b1m\u202etxt.exe"
+    control.answers["GET", f"{BASE}/r-1"] = (200, RELEASE | {"waiting": evil})
+    control.answers["GET", f"{BASE}/r-1/history"] = (200, {"items": [], "next": None})
+    result = ask(control, "show", "r-1")
+    assert result.exit_code == 0, result.output
+    assert "a␛[2J␛]0;owned␇␊  7" in result.output
+    assert not set("\x1b\x07\x9b\u202e") & set(result.output)
+    control.answers["GET", f"{BASE}/r-1"] = (409, {"detail": evil})
+    assert "\x1b" not in ask(control, "show", "r-1").output
+    control.answers["GET", f"{BASE}/r-1"] = (200, RELEASE)
+    control.streams[f"{BASE}/r-1/events"] = [[happening("inconclusive", evil, 3, state="inconclusive")]]
+    told = ask(control, "watch", "r-1").output
+    assert "␛[2J" in told
+    assert "\x1b" not in told
 
 
 def test_replay_names_what_does_not_agree(control: FakeControl) -> None:
