@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import text
@@ -36,26 +38,65 @@ class Listener(Protocol):
 
 
 class SqliteListener:
-    """Looks at the newest number: a few microseconds in a file that is in memory anyway."""
+    """Looks at the newest number whenever the file has changed, which SQLite tells in microseconds to a connection that
+    stays; and every second, in case another file was put in its place."""
 
-    def __init__(self, read: Callable[[], AbstractContextManager[Unit]]) -> None:
+    def __init__(
+        self,
+        read: Callable[[], AbstractContextManager[Unit]],
+        path: Path,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._read = read
+        self._path = path
+        self._monotonic = monotonic
         self._closed = threading.Event()
+        self._waiting = threading.Lock()
+        self._watching: sqlite3.Connection | None = None
         self._seen: int | None = None
+        self._version: int | None = None
+        self._look_at = 0.0
 
     def wait(self, timeout: float) -> bool:
-        deadline = time.monotonic() + timeout
-        while True:
-            newest = self._newest()
-            if newest != self._seen:
-                self._seen = newest
-                return True
-            left = deadline - time.monotonic()
-            if left <= 0 or self._closed.wait(min(left, LOOK_SECONDS)):
-                return False
+        deadline = self._monotonic() + timeout
+        with self._waiting:
+            while not self._closed.is_set():
+                newest = self._newest() if self._due() else self._seen
+                if newest != self._seen:
+                    self._seen = newest
+                    return True
+                left = deadline - self._monotonic()
+                if left <= 0 or self._closed.wait(min(left, LOOK_SECONDS)):
+                    return False
+        return False
 
     def close(self) -> None:
         self._closed.set()
+        with self._waiting:
+            self._unwatch()
+
+    def _due(self) -> bool:
+        """Whether somebody has written since the last time that this was asked, or a second has passed."""
+        now, before = self._monotonic(), self._version
+        regular = now >= self._look_at
+        if regular:
+            self._look_at = now + POLL_SECONDS
+        try:
+            if self._watching is None:
+                before = None  # versions of two connections cannot be compared
+                self._watching = sqlite3.connect(
+                    f"{self._path.as_uri()}?mode=rw", uri=True, timeout=0.0, check_same_thread=False
+                )
+            (self._version,) = self._watching.execute("PRAGMA data_version").fetchone()
+        except sqlite3.Error:  # the look finds out what it is
+            self._unwatch()
+            return True
+        return regular or before is None or self._version != before
+
+    def _unwatch(self) -> None:
+        if self._watching is not None:
+            self._watching.close()
+            self._watching = None
 
     def _newest(self) -> int | None:
         try:

@@ -14,6 +14,7 @@ import contextlib
 import threading
 from collections.abc import Iterator
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, text
@@ -143,7 +144,7 @@ class Store:
     def listen(self) -> Listener:
         """Tells of published snapshots; each listener is of one thread."""
         if not self.is_postgres:
-            return SqliteListener(self.read)
+            return SqliteListener(self.read, Path(str(self.engine.url.database)))
         from tidegate.storage import postgres
 
         return PostgresListener(lambda: postgres.connect(self.engine, LISTENER_PATIENCE))

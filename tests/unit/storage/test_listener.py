@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import threading
+from contextlib import AbstractContextManager
+from pathlib import Path
 
 from tests.process import until
 from tests.unit.storage.makers import START, a_snapshot, a_window
-from tidegate.storage.store import Store
+from tidegate.storage.listener import SqliteListener
+from tidegate.storage.store import Store, Unit, open_store
 
 
 def publish(store: Store) -> None:
@@ -56,3 +59,47 @@ def test_closing_ends_a_wait(store: Store) -> None:
     listener.close()
     until(lambda: heard == [False], "the wait ended")
     thread.join()
+
+
+class Looks:
+    """How often the store was read."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.number = 0
+
+    def read(self) -> AbstractContextManager[Unit]:
+        self.number += 1
+        return self._store.read()
+
+
+def test_a_file_that_nobody_writes_is_not_read_again(tmp_path: Path) -> None:
+    """An idle instance asks twenty times a second, so that asking must cost next to nothing."""
+    path = tmp_path / "store.db"
+    store = open_store(f"sqlite:///{path}", migrate=True)
+    looks = Looks(store)
+    listener = SqliteListener(looks.read, path, monotonic=lambda: 0.0)
+    listener.wait(0)
+    before = looks.number
+    for _ in range(100):
+        assert not listener.wait(0)
+    assert looks.number == before
+    publish(store)
+    assert listener.wait(0)
+    assert looks.number == before + 1
+    listener.close()
+    store.close()
+
+
+def test_it_is_read_every_second_in_case_another_was_put_in_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    store = open_store(f"sqlite:///{path}", migrate=True)
+    looks, now = Looks(store), [0.0]
+    listener = SqliteListener(looks.read, path, monotonic=lambda: now[0])
+    listener.wait(0)
+    before = looks.number
+    now[0] += 1.0
+    listener.wait(0)
+    assert looks.number == before + 1
+    listener.close()
+    store.close()
