@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,8 +18,10 @@ from tidegate.control.access.caller import Caller
 from tidegate.control.access.once import Once
 from tidegate.control.api.errors import request_id_of
 from tidegate.control.api.services import Services
-from tidegate.errors import InvalidInput, MalformedBody, NotAllowed, NotAuthenticated, UnsupportedMedia
+from tidegate.errors import InvalidInput, MalformedBody, NotAllowed, NotAuthenticated, Refused, UnsupportedMedia
 from tidegate.keys import KeyRole
+
+logger = logging.getLogger("tidegate.control")
 
 COOKIE = "tidegate_session"
 CSRF_HEADER = "X-CSRF-Token"
@@ -80,7 +83,8 @@ class Call:
     def write(self, act: Callable[[], Answer]) -> Response:
         """Runs ``act``, or repeats the answer that the same key and request got before.
 
-        Only a success is kept: what failed has changed nothing, and the same key may try again. Raises InvalidInput when the
+        Only a success is kept: what failed has changed nothing, and the same key may try again. What was done is answered
+        so, even where the store went away before the answer was kept. Raises InvalidInput when the
         key came with another request, Conflict while the first is under way.
         """
         key = self.request.headers.get(IDEMPOTENCY_HEADER)
@@ -96,8 +100,13 @@ class Call:
             return _response(bytes(stored.body), kept.status, stored.location, repeated=True)
         with self.acting(), once.under_way():
             answer = act()
-            body = msgspec.Raw(encode(answer.body if answer.kept is None else answer.kept))
+        body = msgspec.Raw(encode(answer.body if answer.kept is None else answer.kept))
+        try:
             once.keep(answer.status, msgspec.json.encode(Stored(body, answer.location)).decode())
+        except Refused as error:  # it was done: to say that it failed, or to let the key act again, would do it twice
+            logger.warning(
+                "the answer to %s %s could not be kept: %s", self.request.method, self.request.url.path, error
+            )
         return respond(answer)
 
     def _digest(self) -> str:

@@ -2,11 +2,16 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Any
+
+import msgspec
 
 from tests.unit.control.api.client import Client
 from tests.unit.control.api.plane import Plane
 from tidegate.control.releases.release import Release
+from tidegate.errors import StoreAway
+from tidegate.storage.store import Store, Unit
 
 URL = "/api/v1/releases"
 BODY = {"endpoint": "iris", "model": "models:/iris/4"}
@@ -66,6 +71,40 @@ def test_of_two_at_once_one_wins(plane: Plane) -> None:
         assert first.result(20).status_code == 201
     assert second.status_code == 409
     assert "under way" in second.json()["detail"]
+    assert plane.actions().count("release.start") == 1
+
+
+class Leaving:
+    """The store until ``away`` is set: then nothing can be written."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.away = False
+
+    def begin(self, durable: bool = True) -> AbstractContextManager[Unit]:
+        if self.away:
+            raise StoreAway("the store is away")
+        return self._store.begin(durable)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+def test_what_was_done_is_not_done_again_when_the_store_leaves_before_the_answer_is_kept(plane: Plane) -> None:
+    leaving = Leaving(plane.store)
+    start = plane.services.releases.start
+
+    def started_and_gone(*given: Any, **named: Any) -> Release:
+        made = start(*given, **named)
+        leaving.away = True
+        return made
+
+    plane.services.releases.start = started_and_gone  # type: ignore[method-assign]
+    plane.app.state.services = msgspec.structs.replace(plane.services, store=leaving)
+    headers = plane.headers() | {"Idempotency-Key": "k1"}
+    assert plane.client.post(URL, json=BODY, headers=headers).status_code == 201
+    leaving.away = False
+    assert plane.client.post(URL, json=BODY, headers=headers).status_code == 409
     assert plane.actions().count("release.start") == 1
 
 
