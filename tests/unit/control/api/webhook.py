@@ -27,3 +27,8 @@ def signed(body: bytes, at: float, delivery: str = "d-1", secret: str = SECRET) 
         "X-MLflow-Timestamp": str(int(at)),
         "X-MLflow-Delivery-Id": delivery,
     }
+
+
+def older(body: bytes, secret: str = SECRET) -> dict[str, str]:
+    """The older registry webhooks, which sign the body alone."""
+    return {"X-Databricks-Signature": hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()}
