@@ -68,6 +68,7 @@ def send(call: Predicting, asked: Annotated[FeedbackIn | Several, Depends(body_o
     """Durable before the answer. The same request and metric twice changes nothing, unless `time` is later."""
     several = asked if isinstance(asked, list) else [asked]
     now = call.services.clock.wall()
+    only = (call.caller.facts.endpoints or ("",))[0]
     for index, one in enumerate(several):
         _check(call, index, one)
     rows = [
@@ -75,7 +76,7 @@ def send(call: Predicting, asked: Annotated[FeedbackIn | Several, Depends(body_o
             metric=one.metric,
             request_id=one.request_id,
             unit=one.unit,
-            endpoint=one.endpoint,
+            endpoint=one.endpoint or only,
             value=one.value,
             label=one.label,
             time=one.time or now,
@@ -110,6 +111,8 @@ def _check(call: Call, index: int, one: FeedbackIn) -> None:
         raise InvalidInput("feedback needs a value or a label", (index, "value"))
     if one.endpoint:
         call.caller.must_reach(one.endpoint)
+    elif len(call.caller.facts.endpoints) > 1:  # else it would count for endpoints that are not the key's
+        raise InvalidInput("feedback needs an endpoint, for this key is of several", (index, "endpoint"))
 
 
 def _check_owner(call: Call, rows: list[Feedback], unit: Unit) -> None:

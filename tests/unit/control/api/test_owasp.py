@@ -10,12 +10,14 @@ from typing import Any
 import msgspec
 import pytest
 from fastapi.routing import APIRoute
+from sqlalchemy import select
 
 from tests.unit.control.api.plane import SETTINGS, Plane, control_plane, started
 from tests.unit.control.api.webhook import SECRET, alias_moved, signed
 from tidegate.keys import KeyRole, parse
 from tidegate.observations import PredictionEvent
 from tidegate.settings import Control, Registry
+from tidegate.storage.tables import feedback
 
 ROLES: tuple[KeyRole, ...] = ("predict", "operate", "admin")
 RELEASES = "/api/v1/releases"
@@ -137,6 +139,13 @@ def test_api6_unrestricted_access_to_sensitive_business_flows(plane: Plane) -> N
     assert plane.client.post("/api/v1/feedback", json=label | {"endpoint": "iris"}, headers=churn).status_code == 403
     iris = plane.headers("predict", endpoints=("iris",))
     assert plane.client.post("/api/v1/feedback", json=label, headers=iris).json() == {"accepted": 1, "duplicates": 0}
+    nameless = {"metric": "bought", "unit": "ann", "value": 1.0}
+    both = plane.headers("predict", endpoints=("iris", "churn"))
+    assert plane.client.post("/api/v1/feedback", json=nameless, headers=both).status_code == 422
+    plane.client.post("/api/v1/feedback", json=nameless, headers=churn)
+    with plane.store.read() as unit:
+        kept = unit.connection.execute(select(feedback.c.endpoint).where(feedback.c.unit == "ann")).scalars().all()
+    assert kept == ["churn"]
 
 
 @pytest.mark.parametrize(
