@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import builtins
 
-from sqlalchemy import insert, select, tuple_, update
+from sqlalchemy import delete, insert, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
 from tidegate.errors import Conflict
 from tidegate.storage.base import Repository, fields_of
 from tidegate.storage.records import ExperimentRow, ReportRow
 from tidegate.storage.tables import experiment_reports, experiments
+
+ENDED = ("stopped", "failed")
 
 
 class Experiments(Repository):
@@ -32,9 +34,17 @@ class Experiments(Repository):
     def get(self, name: str) -> ExperimentRow | None:
         return self._row(ExperimentRow, select(experiments).where(experiments.c.name == name))
 
-    def list(self, limit: int = 50, cursor: str | None = None) -> builtins.list[ExperimentRow]:
-        """Newest first; ``cursor`` is the name of the last row of the page before."""
+    def list(
+        self,
+        limit: int = 50,
+        cursor: str | None = None,
+        open: bool = False,  # noqa: A002
+    ) -> builtins.list[ExperimentRow]:
+        """Newest first; ``cursor`` is the name of the last row of the page before. With ``open`` only those that have not
+        ended."""
         query = select(experiments).order_by(experiments.c.created.desc(), experiments.c.name.desc()).limit(limit)
+        if open:
+            query = query.where(experiments.c.state.not_in(ENDED))
         if cursor is not None:
             last = select(experiments.c.created, experiments.c.name).where(experiments.c.name == cursor)
             query = query.where(tuple_(experiments.c.created, experiments.c.name) < last.scalar_subquery())
@@ -45,6 +55,16 @@ class Experiments(Repository):
         query = self._insert(experiment_reports).values(experiment=name, time=time, body=body)
         self._connection.execute(
             query.on_conflict_do_update(index_elements=["experiment", "time"], set_={"body": query.excluded.body})
+        )
+
+    def newest_reports(self, name: str, limit: int) -> builtins.list[float]:
+        """Their times, newest first."""
+        query = select(experiment_reports.c.time).where(experiment_reports.c.experiment == name)
+        return [*self._connection.execute(query.order_by(experiment_reports.c.time.desc()).limit(limit)).scalars()]
+
+    def drop_report(self, name: str, time: float) -> None:
+        self._connection.execute(
+            delete(experiment_reports).where(experiment_reports.c.experiment == name, experiment_reports.c.time == time)
         )
 
     def reports(self, name: str, after: float = 0.0, limit: int = 10_000) -> builtins.list[ReportRow]:

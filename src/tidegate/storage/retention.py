@@ -8,6 +8,7 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, Table, case, delete, func, or_, select, tuple_
 
 from tidegate.settings import Retention, seconds_of
+from tidegate.storage.experiments import ENDED
 from tidegate.storage.store import Store
 from tidegate.storage.tables import (
     acknowledgements,
@@ -31,8 +32,6 @@ BATCH = 5000
 DAY = 86_400.0
 MARGIN = 60.0
 """Seconds around a release whose windows stay with it: its evidence may use windows that began a little earlier."""
-ENDED = ("stopped", "failed")
-"""States of an experiment whose exposures age."""
 KEPT_SNAPSHOTS = 1000
 """Newest ones whose acknowledgements stay."""
 

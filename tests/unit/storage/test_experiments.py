@@ -48,3 +48,23 @@ def test_reports_over_time(store: Store) -> None:
         reports = [ReportRow("colours", START + 1, "a"), ReportRow("colours", START + 2, "c")]
         assert unit.experiments.reports("colours") == reports
         assert unit.experiments.reports("colours", after=START + 1) == reports[1:]
+
+
+def test_open_ones_are_listed_alone(store: Store) -> None:
+    with store.begin() as unit:
+        for state in ("pending", "running", "stopped", "failed"):
+            unit.experiments.add(msgspec.structs.replace(an_experiment(state), state=state))
+    with store.read() as unit:
+        assert {row.name for row in unit.experiments.list(open=True)} == {"pending", "running"}
+
+
+def test_a_report_is_dropped_by_its_moment(store: Store) -> None:
+    with store.begin() as unit:
+        for number in range(4):
+            unit.experiments.add_report("colours", START + number, "{}")
+        unit.experiments.add_report("shapes", START + 9, "{}")
+        assert unit.experiments.newest_reports("colours", 2) == [START + 3, START + 2]
+        unit.experiments.drop_report("colours", START + 3)
+    with store.read() as unit:
+        assert unit.experiments.newest_reports("colours", 2) == [START + 2, START + 1]
+        assert len(unit.experiments.reports("shapes")) == 1

@@ -16,6 +16,9 @@ State = Literal["pending", "running", "stopped", "failed"]
 CONTROL = "baseline"
 """The arm that every other one is compared with: what the endpoint serves anyway."""
 
+WHOLE = 10_000
+"""Buckets over which units are spread: a hundredth of a percent is the smallest share."""
+
 
 class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``share`` in percent of the units that take part; the control arm takes the rest."""
@@ -23,6 +26,11 @@ class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: Name
     model: str
     share: Annotated[float, Meta(gt=0, lt=100)]
+
+    @property
+    def buckets(self) -> int:
+        """Of ``WHOLE``: the share as it is served."""
+        return round(self.share * WHOLE / 100)
 
 
 class Metric(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -68,6 +76,12 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Percent of the layer's units that take part."""
     stop: StopRules = StopRules()
 
+    @property
+    def part(self) -> tuple[int, int]:
+        """``range`` in buckets, as it is served."""
+        start, end = (round(edge * WHOLE / 100) for edge in self.range)
+        return start, end
+
 
 class Experiment(msgspec.Struct, frozen=True, kw_only=True):
     spec: Spec
@@ -80,9 +94,10 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
     """When every live instance had the shares in force."""
     ended: float = 0.0
     reason: str = ""
+    """Why it was started; once it has ended, why it ended. The audit log has both."""
     waiting: str = ""
-    coefficients: Mapping[str, tuple[float, float]] = {}
-    """Metric -> coefficient and centre of its covariate, from data before the start and fixed since."""
+    coefficients: Mapping[str, float] = {}
+    """Metric -> coefficient of its covariate, from data before the start and fixed since."""
     before: EndpointPlan
     """The endpoint's plan when the experiment began; in force again when it ends."""
     snapshot: int = 0

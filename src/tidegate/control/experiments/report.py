@@ -12,7 +12,15 @@ import msgspec
 
 from tidegate.control.analysis.means import FEWEST, Difference, Moments, Pairs, difference
 from tidegate.control.analysis.ratio import ALPHA, mismatch
-from tidegate.control.experiments.experiment import CONTROL, Comparison, Estimate, Experiment, Metric, Report
+from tidegate.control.experiments.experiment import (
+    CONTROL,
+    WHOLE,
+    Comparison,
+    Estimate,
+    Experiment,
+    Metric,
+    Report,
+)
 from tidegate.storage.store import Unit
 from tidegate.types import Verdict
 
@@ -41,7 +49,7 @@ def gather(experiment: Experiment, unit: Unit) -> Data:
         unit.exposures.counts(name),
         {metric.name: _by_unit(metric, unit.feedback.outcomes(name, metric.name)) for metric in metrics},
         {
-            metric.covariate: _by_unit(metric, unit.feedback.outcomes(name, metric.covariate, before=True))
+            metric.covariate: _means(unit.feedback.outcomes(name, metric.covariate, before=True))
             for metric in metrics
             if metric.name in experiment.coefficients
         },
@@ -51,19 +59,21 @@ def gather(experiment: Experiment, unit: Unit) -> Data:
 def report(experiment: Experiment, data: Data, now: float) -> Report:
     arms = [CONTROL, *(arm.name for arm in experiment.spec.arms)]
     estimates, comparisons = [], []
+    split = _split(experiment, data.units)
     for metric in experiment.spec.metrics:
         alpha = experiment.spec.alpha / ((len(arms) - 1) * len(experiment.spec.metrics))
         moments = {arm: _moments(metric, data, arm) for arm in arms}
         adjusted = {arm: _adjusted(experiment, metric, data, arm, moments[arm]) for arm in arms}
+        compared = [_comparison(experiment, metric, arm, moments, adjusted, alpha) for arm in arms[1:]]
         estimates += [_estimate(metric, arm, data, moments[arm], alpha) for arm in arms]
-        comparisons += [_comparison(experiment, metric, arm, data, moments, adjusted, alpha) for arm in arms[1:]]
+        comparisons += [_void(one) for one in compared] if split.outcome == "fail" else compared
     return Report(
         experiment=experiment.name,
         time=now,
         units={arm: data.units.get(arm, 0) for arm in arms},
         estimates=tuple(estimates),
         comparisons=tuple(comparisons),
-        split=_split(experiment, data.units),
+        split=split,
     )
 
 
@@ -75,7 +85,7 @@ def rule_that_holds(experiment: Experiment, report: Report, now: float) -> str:
         return f"it ran for {stop.max_seconds:g} seconds"
     if stop.max_units is not None and units >= stop.max_units:
         return f"{units:,} units took part"
-    if not stop.when_decided or report.split.outcome == "fail":
+    if not stop.when_decided:
         return ""
     first = experiment.spec.metrics[0].name
     decided = [one for one in report.comparisons if one.metric == first]
@@ -84,24 +94,30 @@ def rule_that_holds(experiment: Experiment, report: Report, now: float) -> str:
     return ""
 
 
-def coefficient(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """Of (outcome, covariate) pairs from before the start: the coefficient, and the covariate's mean; 0 for too few."""
-    if len(pairs) < FEWEST:
-        return 0.0, 0.0
-    both = _pairs(pairs)
-    return both.coefficient, both.covariate.mean
+def coefficient(pairs: Sequence[tuple[float, float]]) -> float:
+    """Of outcome on covariate, from pairs of before the start; 0 for too few."""
+    return _pairs(pairs).coefficient if len(pairs) >= FEWEST else 0.0
 
 
 def _by_unit(metric: Metric, outcomes: Iterable[tuple[str, str, float]]) -> Values:
     """A unit with several values counts once: a binary metric if any of them is 1, a numeric one with their mean."""
+    if metric.kind == "numeric":
+        return _means(outcomes)
+    return {arm: {unit: float(any(values)) for unit, values in units.items()} for arm, units in _all(outcomes).items()}
+
+
+def _means(outcomes: Iterable[tuple[str, str, float]]) -> Values:
+    return {
+        arm: {unit: math.fsum(values) / len(values) for unit, values in units.items()}
+        for arm, units in _all(outcomes).items()
+    }
+
+
+def _all(outcomes: Iterable[tuple[str, str, float]]) -> Mapping[str, Mapping[str, Sequence[float]]]:
     found: dict[str, dict[str, list[float]]] = {}
     for arm, unit, value in outcomes:
         found.setdefault(arm, {}).setdefault(unit, []).append(value)
-    if metric.kind == "binary":
-        return {arm: {unit: float(any(values)) for unit, values in units.items()} for arm, units in found.items()}
-    return {
-        arm: {unit: math.fsum(values) / len(values) for unit, values in units.items()} for arm, units in found.items()
-    }
+    return found
 
 
 def _moments(metric: Metric, data: Data, arm: str) -> Moments:
@@ -111,12 +127,19 @@ def _moments(metric: Metric, data: Data, arm: str) -> Moments:
 
 
 def _adjusted(experiment: Experiment, metric: Metric, data: Data, arm: str, plain: Moments) -> Moments:
-    """CUPED. Units whose covariate is not known keep their outcome as it is, which is right since arms are random."""
-    theta, centre = experiment.coefficients.get(metric.name, (0.0, 0.0))
-    if not theta:
+    """CUPED. Units whose covariate is not known keep their outcome as it is, which is right since arms are random.
+
+    Centred at the mean of the units that take part, so that the arms' means, of which a lift is a share, stay what they
+    are: units of before the start may have been others.
+    """
+    theta = experiment.coefficients.get(metric.name, 0.0)
+    covariates = data.covariates.get(metric.covariate, {})
+    everyone = [x for units in covariates.values() for x in units.values()]
+    if not theta or not everyone:
         return plain
+    centre = math.fsum(everyone) / len(everyone)
     outcomes = data.outcomes[metric.name].get(arm, {})
-    known = data.covariates[metric.covariate].get(arm, {})
+    known = covariates.get(arm, {})
     with_covariate = [
         (outcomes.get(unit, 0.0), x) for unit, x in known.items() if metric.absent_is_zero or unit in outcomes
     ]
@@ -142,7 +165,7 @@ def _pairs(pairs: Sequence[tuple[float, float]]) -> Pairs:
 
 def _estimate(metric: Metric, arm: str, data: Data, moments: Moments, alpha: float) -> Estimate:
     told = len(data.outcomes[metric.name].get(arm, {}))
-    if moments.n < FEWEST:
+    if moments.n < FEWEST or not moments.variance:
         mean = moments.mean if moments.n else None
         return Estimate(metric=metric.name, arm=arm, units=data.units.get(arm, 0), outcomes=told, mean=mean)
     alone = Difference(moments.mean, math.sqrt(moments.variance / moments.n), moments.n)
@@ -160,7 +183,6 @@ def _comparison(
     experiment: Experiment,
     metric: Metric,
     arm: str,
-    data: Data,
     moments: Mapping[str, Moments],
     adjusted: Mapping[str, Moments],
     alpha: float,
@@ -170,6 +192,9 @@ def _comparison(
     if missing:
         return Comparison(metric=metric.name, arm=arm, outcome="no_data", reason=missing, alpha=alpha)
     effect = difference(control, other)
+    if not effect.error:
+        reason = "nothing varies in either arm, which does not say what other units would do"
+        return Comparison(metric=metric.name, arm=arm, outcome="no_data", reason=reason, alpha=alpha)
     low, high = effect.interval(alpha, metric.planned)
     lift, lift_interval = None, None
     if control.mean:
@@ -197,6 +222,14 @@ def _comparison(
     )
 
 
+def _void(found: Comparison) -> Comparison:
+    """A broken split leaves the figures, and takes what was concluded from them."""
+    if found.outcome == "no_data":
+        return found
+    reason = f"the split is broken, so that nothing follows: {found.reason.rpartition(': ')[0]}"
+    return msgspec.structs.replace(found, outcome="undecided", reason=reason)
+
+
 def _too_few(experiment: Experiment, metric: Metric, arm: str, moments: Mapping[str, Moments]) -> str:
     needed = max(FEWEST, experiment.spec.stop.min_units)
     for name in (CONTROL, arm):
@@ -221,14 +254,14 @@ def _words(
 
 
 def _split(experiment: Experiment, units: Mapping[str, int]) -> Verdict:
-    shares = {arm.name: arm.share / 100 for arm in experiment.spec.arms}
+    shares = {arm.name: arm.buckets / WHOLE for arm in experiment.spec.arms}
     shares[CONTROL] = 1.0 - math.fsum(shares.values())
     counts = [units.get(arm, 0) for arm in shares]
     strangers = sum(units.values()) - sum(counts)
     evidence = math.inf if strangers else mismatch(counts, list(shares.values()))
     threshold = math.log(1 / ALPHA)
     seen = ", ".join(f"{arm} {count:,}" for arm, count in zip(shares, counts, strict=True))
-    wanted = " : ".join(f"{share:.1%}" for share in shares.values())
+    wanted = " : ".join(f"{100 * share:g}%" for share in shares.values())
     failed = evidence >= threshold
     told = "the split is broken, nothing else here can be believed" if failed else "as configured"
     return Verdict(

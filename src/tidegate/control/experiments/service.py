@@ -7,27 +7,35 @@ have, with the shares. Everything a change consists of is one transaction, with 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Any
+from typing import Literal
 
 import msgspec
 
 from tidegate.clock import Clock
 from tidegate.control.access import audit
-from tidegate.control.experiments.experiment import CONTROL, Experiment, Report, Spec
+from tidegate.control.experiments.experiment import CONTROL, WHOLE, Experiment, Report, Spec
+from tidegate.control.experiments.plans import in_force, plan_without, splitting, warming
 from tidegate.control.experiments.report import coefficient, make_report, rule_that_holds
 from tidegate.control.registry.base import Registry
-from tidegate.errors import InvalidInput, NotFound, UserError
+from tidegate.control.releases.instances import heard
+from tidegate.errors import Conflict, InvalidInput, LeaseLost, NotFound, StoreAway, UserError
 from tidegate.settings import Settings
-from tidegate.storage.records import ExperimentRow
+from tidegate.storage.records import ExperimentRow, Lease
 from tidegate.storage.store import Store, Unit
-from tidegate.types import EndpointPlan, Exposing, Variant
+from tidegate.types import EndpointPlan
 
 logger = logging.getLogger("tidegate.experiments")
 
 LEASE = "experiments"
 REPORT_SECONDS = 5.0
-WHOLE = 10_000
+PATIENCE = 20
+"""A report is made anew after so many times as long as the last one took: of a large experiment more seldom."""
+LONGEST_PAUSE = 300.0
+"""Seconds between two reports at most, also when the process was stopped during one."""
+THINNED = 0.01
+"""Kept reports lie at least this share of the experiment's age apart: about a thousand in a month."""
+MOST_OPEN = 1000
+TRIES = 3
 SYSTEM = "tidegate"
 
 
@@ -40,7 +48,8 @@ class ExperimentService:
         self._settings = settings
         self._clock = clock
         self._holder = holder
-        self._reported: dict[str, float] = {}
+        self._lease: Lease | None = None
+        self._due: dict[str, float] = {}
 
     def start(self, spec: Spec, *, who: str, reason: str = "") -> Experiment:
         """Raises InvalidInput for what cannot be, and UserError for what stands in the way now."""
@@ -69,19 +78,32 @@ class ExperimentService:
                 reason=reason,
                 waiting="the arms are being loaded by every serving process",
             )
-            experiment = _publish(unit, experiment, _warming(experiment), f"experiment {spec.name} loads its arms", now)
+            experiment = _publish(unit, experiment, warming(experiment), f"experiment {spec.name} loads its arms", now)
             unit.experiments.add(_row(experiment))
             _audit(unit, who, "experiment.start", None, experiment, reason, now)
         return experiment
 
     def stop(self, name: str, *, who: str, reason: str) -> Experiment:
         """The control arm takes everything again, in one publication. Stopping twice changes nothing."""
-        now = self._clock.wall()
+        for attempt in range(TRIES):
+            try:
+                return self._stop(name, who, reason)
+            except Conflict:  # a look was first; what is stopped is what it wrote
+                if attempt == TRIES - 1:
+                    raise
+        raise AssertionError("unreachable")
+
+    def _stop(self, name: str, who: str, reason: str) -> Experiment:
+        with self._store.read() as unit:
+            before = _one(unit, name)
+            final = make_report(before, unit, self._clock.wall()) if before.state == "running" else None
+        if not before.open:
+            return before
         with self._store.begin() as unit:
             experiment = _one(unit, name)
-            if not experiment.open:
-                return experiment
-            return self._end(unit, experiment, "stopped", who, reason, now)
+            if experiment.revision != before.revision:
+                raise Conflict(f"experiment {name} was changed meanwhile; look again and repeat")
+            return self._end(unit, experiment, "stopped", who, reason, self._clock.wall(), final)
 
     def get(self, name: str) -> Experiment:
         with self._store.read() as unit:
@@ -99,43 +121,79 @@ class ExperimentService:
             return [msgspec.json.decode(row.body, type=Report) for row in unit.experiments.reports(name, after)]
 
     def tick(self) -> None:
-        """One look at every open experiment; does nothing while another control plane holds the lease."""
-        now = self._clock.wall()
-        with self._store.begin() as unit:
-            lease = unit.leases.acquire(LEASE, self._holder, now, self._settings.control.lease_seconds)
+        """One look at every open experiment; does nothing while another control plane holds the lease. One that cannot
+        be looked at does not stop the others. Raises StoreAway."""
+        with self._store.read() as unit:
+            running = [_experiment(row) for row in unit.experiments.list(limit=MOST_OPEN, open=True)]
+        self._due = {one.name: self._due[one.name] for one in running if one.name in self._due}
+        lease = self._held() if running else None
         if lease is None:
             return
-        with self._store.read() as unit:
-            running = [experiment for row in unit.experiments.list(limit=1000) if (experiment := _experiment(row)).open]
         for experiment in running:
-            with self._store.begin() as unit:
-                unit.leases.check(lease, now)
-                current = _one(unit, experiment.name)
-                if current.state == "pending":
-                    self._go_on_loading(unit, current, now)
-                elif current.state == "running" and self._is_due(current.name, now):
-                    self._look(unit, current, now)
+            try:
+                self._look(experiment, lease)
+            except StoreAway:
+                raise
+            except LeaseLost as error:
+                logger.info("experiments: %s", error)
+                self._lease = None
+                return
+            except Conflict as error:  # a person was first; the next look sees what came of it
+                logger.info("experiment %s: %s", experiment.name, error)
+            except Exception:
+                logger.exception("experiment %s: the look failed", experiment.name)
 
-    def _is_due(self, name: str, now: float) -> bool:
-        if now - self._reported.get(name, -REPORT_SECONDS) < REPORT_SECONDS:
-            return False
-        self._reported[name] = now
-        return True
+    def _held(self) -> Lease | None:
+        """The lease, taken or renewed in good time."""
+        now, seconds = self._clock.wall(), self._settings.control.lease_seconds
+        if self._lease is None or not seconds / 2 < self._lease.expires - now <= seconds:
+            with self._store.begin() as unit:
+                self._lease = unit.leases.acquire(LEASE, self._holder, now, seconds)
+        return self._lease
+
+    def _look(self, experiment: Experiment, lease: Lease) -> None:
+        """Reads, which takes long when there is much, apart from writing, for which everybody waits."""
+        began = self._clock.monotonic()
+        if experiment.state == "pending":
+            with self._store.begin() as unit:
+                unit.leases.check(lease, self._clock.wall())
+                self._go_on_loading(unit, _unchanged(unit, experiment), self._clock.wall())
+            return
+        if began < self._due.get(experiment.name, 0.0):
+            return
+        self._due[experiment.name] = began + REPORT_SECONDS
+        with self._store.read() as unit:
+            report = make_report(experiment, unit, self._clock.wall())
+        ended = self._clock.monotonic()
+        pause = min(max(REPORT_SECONDS, PATIENCE * (ended - began)), LONGEST_PAUSE)
+        self._due[experiment.name] = began + pause
+        with self._store.begin() as unit:
+            unit.leases.check(lease, self._clock.wall())
+            self._take_report(unit, _unchanged(unit, experiment), report)
+
+    def _take_report(self, unit: Unit, experiment: Experiment, report: Report) -> None:
+        if not in_force(experiment, _newest_plan(unit, experiment)):
+            reason = f"somebody else published another plan for {experiment.spec.endpoint}, which ends the split"
+            self._end(unit, experiment, "failed", SYSTEM, reason, report.time, report)
+        elif rule := rule_that_holds(experiment, report, report.time):
+            self._end(unit, experiment, "stopped", SYSTEM, rule, report.time, report)
+        else:
+            _keep(unit, experiment, report)
 
     def _go_on_loading(self, unit: Unit, experiment: Experiment, now: float) -> None:
         """All instances have the newest publication: publish the shares, or, if they were that, begin."""
-        acknowledged = {seen.instance: seen for seen in unit.instances.acknowledgements(experiment.snapshot)}
-        refused = [seen for seen in acknowledged.values() if seen.error]
-        if refused:
-            reason = f"{refused[0].instance} could not load it: {refused[0].error}"
+        if not in_force(experiment, _newest_plan(unit, experiment)):
+            reason = f"somebody else published another plan for {experiment.spec.endpoint}"
             self._end(unit, experiment, "failed", SYSTEM, reason, now)
             return
-        live = unit.instances.live(now, self._settings.store.dead_seconds)
-        missing = [
-            beat.instance for beat in live if beat.instance not in acknowledged and beat.snapshot < experiment.snapshot
-        ]
-        if missing or not live:
-            waiting = f"waits for {', '.join(missing[:3])} to load it" if missing else "waits for a serving process"
+        word = heard(unit, experiment.snapshot, now, self._settings.store.dead_seconds)
+        if word.refused:
+            instance, error = min(word.refused.items())
+            self._end(unit, experiment, "failed", SYSTEM, f"{instance} could not load it: {error}", now)
+            return
+        if word.awaited or not word.live:
+            names = ", ".join(word.awaited[:3])
+            waiting = f"waits for {names} to load it" if names else "waits for a serving process"
             if waiting != experiment.waiting:
                 _save(unit, experiment, msgspec.structs.replace(experiment, waiting=waiting))
         elif experiment.warm:
@@ -144,23 +202,25 @@ class ExperimentService:
             _audit(unit, SYSTEM, "experiment.run", experiment, began, "every arm is loaded everywhere", now)
         else:
             name = experiment.name
-            split = _publish(unit, experiment, _splitting(experiment), f"experiment {name} splits the traffic", now)
+            split = _publish(unit, experiment, splitting(experiment), f"experiment {name} splits the traffic", now)
             _save(unit, experiment, msgspec.structs.replace(split, warm=True))
 
-    def _look(self, unit: Unit, experiment: Experiment, now: float) -> None:
-        report = make_report(experiment, unit, now)
-        unit.experiments.add_report(experiment.name, now, msgspec.json.encode(report).decode())
-        rule = rule_that_holds(experiment, report, now)
-        if rule:
-            self._end(unit, experiment, "stopped", SYSTEM, rule, now)
-
-    def _end(self, unit: Unit, experiment: Experiment, state: Any, who: str, reason: str, now: float) -> Experiment:
+    def _end(
+        self,
+        unit: Unit,
+        experiment: Experiment,
+        state: Literal["stopped", "failed"],
+        who: str,
+        reason: str,
+        now: float,
+        final: Report | None = None,
+    ) -> Experiment:
         before = experiment
-        if _is_in_force(unit, experiment):
-            experiment = _publish(unit, experiment, experiment.before, f"experiment {experiment.name}: {reason}", now)
-        if before.state == "running":
-            final = make_report(before, unit, now)
-            unit.experiments.add_report(before.name, now, msgspec.json.encode(final).decode())
+        plan = plan_without(experiment, _newest_plan(unit, experiment))
+        if plan is not None:
+            experiment = _publish(unit, experiment, plan, f"experiment {experiment.name}: {reason}", now, who)
+        if final is not None:
+            _keep(unit, before, final)
         ended = msgspec.structs.replace(experiment, state=state, ended=now, reason=reason, waiting="")
         ended = _save(unit, before, ended)
         _audit(unit, who, f"experiment.{'stop' if state == 'stopped' else 'fail'}", before, ended, reason, now)
@@ -179,22 +239,22 @@ def _check(spec: Spec) -> None:
     names = [arm.name for arm in spec.arms]
     if CONTROL in names or len(set(names)) < len(names):
         raise InvalidInput(f"arms need names of their own, and {CONTROL!r} is the control arm's")
-    if sum(arm.share for arm in spec.arms) >= 100:
+    if any(arm.buckets < 1 for arm in spec.arms):
+        raise InvalidInput(f"an arm's share is {100 / WHOLE:g} percent or more")
+    if sum(arm.buckets for arm in spec.arms) >= WHOLE:
         raise InvalidInput("the arms' shares must leave something for the control arm: less than 100 in all")
     if len({metric.name for metric in spec.metrics}) < len(spec.metrics):
         raise InvalidInput("two metrics have the same name")
-    low, high = spec.range
-    if low >= high:
-        raise InvalidInput(f"range: {low:g} to {high:g} is empty")
+    start, end = spec.part
+    if start >= end:
+        raise InvalidInput(f"range: {spec.range[0]:g} to {spec.range[1]:g} is empty")
 
 
 def _stands_in_the_way(unit: Unit, spec: Spec) -> None:
     for release in unit.releases.list(endpoint=spec.endpoint, open=True, limit=1):
         raise UserError(f"release {release.id} is open on {spec.endpoint}; end it first")
-    for row in unit.experiments.list(limit=1000):
+    for row in unit.experiments.list(limit=MOST_OPEN, open=True):
         other = _experiment(row)
-        if not other.open:
-            continue
         if other.spec.endpoint == spec.endpoint:
             raise UserError(f"experiment {other.name} runs on {spec.endpoint}; an endpoint has one at a time")
         same_layer = bool(spec.layer) and other.spec.layer == spec.layer
@@ -204,44 +264,37 @@ def _stands_in_the_way(unit: Unit, spec: Spec) -> None:
             )
 
 
-def _arms(experiment: Experiment, shares: Mapping[str, int]) -> tuple[Variant, ...]:
-    arms = [arm.name for arm in experiment.spec.arms]
-    return (
-        Variant(CONTROL, experiment.models[CONTROL]),
-        *(Variant(arm, experiment.models[arm], share=shares.get(arm, 0)) for arm in arms),
-    )
-
-
-def _warming(experiment: Experiment) -> EndpointPlan:
-    return msgspec.structs.replace(experiment.before, variants=_arms(experiment, {}), experiment=None)
-
-
-def _splitting(experiment: Experiment) -> EndpointPlan:
-    spec = experiment.spec
-    shares = {arm.name: round(arm.share * WHOLE / 100) for arm in spec.arms}
-    start, end = (round(edge * WHOLE / 100) for edge in spec.range)
-    return EndpointPlan(
-        spec.endpoint,
-        _arms(experiment, shares),
-        salt=spec.salt or f"experiment:{spec.name}",
-        experiment=Exposing(spec.name, spec.layer, start, end),
-    )
-
-
-def _publish(unit: Unit, experiment: Experiment, plan: EndpointPlan, reason: str, now: float) -> Experiment:
+def _publish(
+    unit: Unit, experiment: Experiment, plan: EndpointPlan, reason: str, now: float, who: str = ""
+) -> Experiment:
     latest = unit.snapshots.latest()
     assert latest is not None, "an experiment begins on a published endpoint"
     endpoints = {**latest.snapshot.endpoints, experiment.spec.endpoint: plan}
     snapshot = msgspec.structs.replace(latest.snapshot, endpoints=endpoints)
-    published = unit.snapshots.publish(snapshot, reason=reason, author=experiment.author, at=now)
+    published = unit.snapshots.publish(snapshot, reason=reason, author=who or experiment.author, at=now)
     return msgspec.structs.replace(experiment, snapshot=published.number)
 
 
-def _is_in_force(unit: Unit, experiment: Experiment) -> bool:
-    """Whether the newest plan of the endpoint is this experiment's: somebody else's is not touched."""
+def _newest_plan(unit: Unit, experiment: Experiment) -> EndpointPlan | None:
     latest = unit.snapshots.latest()
-    plan = None if latest is None else latest.snapshot.endpoints.get(experiment.spec.endpoint)
-    return plan is not None and plan in (_warming(experiment), _splitting(experiment))
+    return None if latest is None else latest.snapshot.endpoints.get(experiment.spec.endpoint)
+
+
+def _keep(unit: Unit, experiment: Experiment, report: Report) -> None:
+    """The newest report is always there; the one before goes when it is too near to its predecessor."""
+    times = unit.experiments.newest_reports(experiment.name, 2)
+    apart = max(REPORT_SECONDS, THINNED * (report.time - experiment.started))
+    if len(times) == 2 and times[0] - times[1] < apart:
+        unit.experiments.drop_report(experiment.name, times[0])
+    unit.experiments.add_report(experiment.name, report.time, msgspec.json.encode(report).decode())
+
+
+def _unchanged(unit: Unit, experiment: Experiment) -> Experiment:
+    """Raises Conflict when somebody changed it since it was read."""
+    current = _one(unit, experiment.name)
+    if current.revision != experiment.revision:
+        raise Conflict(f"experiment {experiment.name} was changed meanwhile")
+    return current
 
 
 def _save(unit: Unit, before: Experiment, after: Experiment) -> Experiment:

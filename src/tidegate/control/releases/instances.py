@@ -25,11 +25,11 @@ class Word(msgspec.Struct, frozen=True):
     since: float
 
 
-def heard(unit: Unit, release: Release, now: float, within: float) -> Word:
-    """Draining instances are not waited for: they take no new traffic."""
+def heard(unit: Unit, number: int, now: float, within: float) -> Word:
+    """Of the publication ``number``. Draining instances are not waited for: they take no new traffic."""
     beats = [beat for beat in unit.instances.live(now, within) if not beat.draining]
-    said = {one.instance: one for one in unit.instances.acknowledgements(release.snapshot)}
-    return told(release.snapshot, beats, said)
+    said = {one.instance: one for one in unit.instances.acknowledgements(number)}
+    return told(number, beats, said)
 
 
 def told(number: int, beats: Collection[Beat], said: Mapping[str, Acknowledgement]) -> Word:

@@ -118,7 +118,7 @@ class Looking:
             release,
             ledger,
             ledger.read(unit, release, now) if release.open else (),
-            heard(unit, release, now, self._settings.store.dead_seconds),
+            heard(unit, release.snapshot, now, self._settings.store.dead_seconds),
             self._outcomes(unit, release, now) if release.first and release.open else (),
             plan.baseline.model if plan is not None else None,
         )

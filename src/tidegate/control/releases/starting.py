@@ -44,8 +44,8 @@ def free_endpoint(unit: Unit, newest: Published | None, endpoint: str) -> Endpoi
     plan = known[endpoint]
     for row in unit.releases.list(endpoint=endpoint, open=True, limit=1):
         raise Conflict(f"release {row.id} is open on {endpoint} ({row.state}); end it first, or wait for it")
-    for experiment in unit.experiments.list(limit=1000):
-        if experiment.endpoint == endpoint and experiment.state in ("pending", "running"):
+    for experiment in unit.experiments.list(limit=1000, open=True):
+        if experiment.endpoint == endpoint:
             raise Conflict(f"experiment {experiment.name} is {experiment.state} on {endpoint}; stop it first")
     if plan.experiment is not None:
         raise Conflict(f"experiment {plan.experiment.experiment} runs on {endpoint}; stop it first")
