@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from tidegate.settings import Section, Settings
 
 CONFIG_NAME = "tidegate.yaml"
 SHOWN_PROBLEMS = 20
+_SQLITE_FILE = re.compile(r"(sqlite(?:\+\w+)?:///)(?!/|:memory:|file:)([^?]+)(.*)")
+"""A relative one; SQLAlchemy counts its folder from wherever a process was started."""
 
 PROFILES: Mapping[str, Mapping[str, Any]] = {
     "local": {"logs": {"format": "text"}, "server": {"watch": True}},
@@ -80,6 +83,7 @@ def load_settings(
     _stop_if(problems)
 
     base = path.absolute().parent if path is not None else Path.cwd()
+    settings = _with_absolute_store(settings, Path.cwd() if origins["store.url"] == "command line" else base)
     return Loaded(_with_absolute_trust(settings, base), origins, base, path)
 
 
@@ -89,6 +93,16 @@ def _with_absolute_trust(settings: Settings, base: Path) -> Settings:
         entry if ":/" in entry else str(base / Path(entry).expanduser()) for entry in settings.trust.pickles
     )
     return msgspec.structs.replace(settings, trust=msgspec.structs.replace(settings.trust, pickles=pickles))
+
+
+def _with_absolute_store(settings: Settings, base: Path) -> Settings:
+    """Every command finds the same SQLite file, wherever it is started; one typed there starts from the current folder."""
+    found = _SQLITE_FILE.fullmatch(settings.store.url)
+    if found is None:
+        return settings
+    scheme, name, query = found.groups()
+    url = f"{scheme}{(base / Path(name).expanduser()).as_posix()}{query}"
+    return msgspec.structs.replace(settings, store=msgspec.structs.replace(settings.store, url=url))
 
 
 def _stop_if(problems: list[Problem]) -> None:

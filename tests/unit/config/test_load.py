@@ -258,3 +258,26 @@ def test_a_broken_dotenv_line_is_named(folder: Folder, line: str) -> None:
 def test_trusted_folders_start_where_models_do(folder: Folder) -> None:
     trust = folder.load("trust: {pickles: [models, /srv, 'models:/iris']}").settings.trust
     assert trust.pickles == (str(folder.path / "models"), "/srv", "models:/iris")
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [("sqlite:///run/a.db", "run/a.db"), ("sqlite+pysqlite:///a.db?timeout=5", "a.db?timeout=5")],
+)
+def test_a_store_beside_the_configuration_is_the_same_from_every_folder(folder: Folder, url: str, name: str) -> None:
+    """Planes that are started in different folders would each have a store of their own, and never meet."""
+    scheme = url.partition(":")[0]
+    expected = f"{scheme}:///{(folder.path / name).as_posix()}"
+    assert folder.load(f"store: {{url: '{url}'}}").settings.store.url == expected
+    assert folder.load("{}", environment={"TIDEGATE_STORE__URL": url}).settings.store.url == expected
+    assert folder.load("{}", overrides={"store.url": expected}).settings.store.url == expected
+
+
+def test_a_store_that_was_typed_starts_from_the_current_folder(folder: Folder) -> None:
+    found = folder.load("{}", overrides={"store.url": "sqlite:///a.db"}).settings.store.url
+    assert found == f"sqlite:///{(Path.cwd() / 'a.db').as_posix()}"
+
+
+@pytest.mark.parametrize("url", ["", "sqlite:////srv/a.db", "sqlite:///:memory:", "sqlite://", "postgresql://host/db"])
+def test_other_stores_stay_as_they_are(folder: Folder, url: str) -> None:
+    assert folder.load(f"store: {{url: '{url}'}}").settings.store.url == url
