@@ -23,7 +23,7 @@ class Demo:
         self.port, self.control = free_port(), free_port()
         self.folder = folder / "demo"
         ports = ["--port", str(self.port), "--control-port", str(self.control)]
-        command = [sys.executable, "-m", "tidegate", "demo", *ports, "--folder", str(self.folder), "--traffic", "80"]
+        command = [sys.executable, "-m", "tidegate", "demo", *ports, "--folder", "demo", "--traffic", "80"]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder
         )

@@ -170,7 +170,7 @@ def register(folder: Path, made: Made) -> None:
 
     registry = open_registry(Registry(uri="registry"), Trust(pickles=(str(folder.absolute()),)), base=folder.absolute())
     for path, note in ((made.weak, "sepals only"), (made.better, "all measures"), (made.faulty, "faulty on purpose")):
-        version = registry.register("iris", path, metadata={"note": note})
+        version = registry.register("iris", path.absolute(), metadata={"note": note})
         if version.version == "1":
             registry.set_alias("iris", CHAMPION, version.version)
 
