@@ -150,9 +150,10 @@ def open_spool(folder: Path, name: str, size: int) -> Spool:
 
 
 def abandoned(folder: Path, name: str) -> Iterator[Spool]:
-    """Each spool of this name whose holder has ended, held by the caller from now on."""
+    """Each spool of this name whose holder has ended, held by the caller from now on. One that cannot be opened, such as
+    another user's, waits for somebody who can."""
     for path in sorted(folder.glob(f"{name}-*{_SUFFIX}")):
-        with contextlib.suppress(FileNotFoundError, BlockingIOError):
+        with contextlib.suppress(OSError):  # gone, held, or not ours; none of it may keep us from a spool of our own
             if path.stat().st_size:
                 yield Spool(path, 0)
 

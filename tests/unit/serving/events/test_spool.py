@@ -143,3 +143,13 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         open_spool(tmp_path / "file", "x", SMALL)
+
+
+def test_what_cannot_be_opened_keeps_nobody_from_a_spool_of_its_own(tmp_path: Path) -> None:
+    """Such as one that another user has left in the folder."""
+    (tmp_path / "x-1.spool").mkdir()
+    (tmp_path / "x-1.spool" / "full").touch()
+    assert list(abandoned(tmp_path, "x")) == []
+    spool = open_spool(tmp_path, "x", SMALL)
+    assert spool.append(b"a")
+    spool.close()
