@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DisconnectionError
 
 from tidegate.errors import ConfigError, MissingExtra, StoreAway, UserError
 from tidegate.storage.faults import MIGRATE
@@ -70,6 +70,15 @@ def _sqlite(url: URL, create: bool) -> Engine:
         if not path.exists():
             raise UserError(f"there is no store at {path}; {MIGRATE}")
 
+    def same_file(_connection: Any, record: Any, _proxy: Any) -> None:
+        """A file that was deleted or replaced lives on for who has it open: what is written there would be lost."""
+        try:
+            now = _identity(path)
+        except OSError as error:
+            raise StoreAway(f"the file of the store is gone: {error.strerror}") from error
+        if record.info.setdefault("file", now) != now:
+            raise DisconnectionError("the file of the store was replaced")
+
     def prepare(connection: sqlite3.Connection, _: Any) -> None:
         connection.isolation_level = None  # the driver begins no transactions of its own
         if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
@@ -84,8 +93,14 @@ def _sqlite(url: URL, create: bool) -> Engine:
 
     event.listen(engine, "do_connect", refuse_to_make)
     event.listen(engine, "connect", prepare)
+    event.listen(engine, "checkout", same_file)
     event.listen(engine, "begin", begin)
     return engine
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
 def _make_file(path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.unit.storage.makers import START, a_snapshot, a_window, an_event
 from tidegate.errors import ConfigError, StoreAway, UserError
+from tidegate.storage.records import SessionRow
 from tidegate.storage.store import Store, open_store
 
 
@@ -141,3 +142,26 @@ def test_a_relative_file_stays_where_it_was(tmp_path: Path, monkeypatch: pytest.
     opened.ping()
     opened.close()
     assert not (tmp_path / "store.db").exists()
+
+
+def test_a_store_that_is_deleted_or_replaced_is_noticed(tmp_path: Path) -> None:
+    """Else who has it open goes on in a file that nobody else sees, and all of it is lost at the end."""
+    path, kept = tmp_path / "tidegate.db", tmp_path / "kept.db"
+    store = open_store(f"sqlite:///{path}", migrate=True)
+    with store.begin() as unit:
+        unit.sessions.add(SessionRow("before", "k", 0.0, 9.0, ""))
+    with sqlite3.connect(path) as from_, sqlite3.connect(kept) as to:
+        from_.backup(to)
+    from_.close()
+    to.close()
+    for file in tmp_path.glob("tidegate.db*"):
+        file.rename(tmp_path / f"gone-{file.name}")
+    with pytest.raises(StoreAway, match="gone"), store.begin() as unit:
+        unit.sessions.add(SessionRow("lost", "k", 0.0, 9.0, ""))
+    kept.rename(path)
+    with store.begin() as unit:
+        assert unit.sessions.get("before") is not None
+        unit.sessions.add(SessionRow("after", "k", 0.0, 9.0, ""))
+    with open_store(f"sqlite:///{path}").read() as unit:
+        assert unit.sessions.get("after") is not None
+    store.close()
