@@ -119,7 +119,8 @@ def _help(command: click.Command, name: str) -> str:
 def metrics_page() -> str:
     lines = ["# Metrics, spans and log fields", "", NOTE, ""]
     lines += [
-        "`GET /metrics` gives the sum over all serving processes. Labels are bounded: a name that is not configured becomes `other`.",
+        "`GET /metrics` gives the sum over all serving processes. Labels are bounded: a name that is not configured becomes `other`. "
+        "The control port has [metrics of its own](control-api.md#metrics).",
         "",
     ]
     lines += ["| metric | type | labels | meaning |", "|---|---|---|---|"]
