@@ -115,7 +115,8 @@ class ControlPlane:
     ) -> None:
         self.front = Front()
         self.stopping = threading.Event()
-        self.error: UserError | None = None
+        self.error: Exception | None = None
+        """Why it ended by itself."""
         self.on_end: Callable[[], None] = lambda: None
         self.settings = loaded.settings
         self.folder = loaded.base / (loaded.settings.store.folder or FOLDER)
@@ -135,18 +136,24 @@ class ControlPlane:
 
     def _run(self) -> None:
         try:
-            store = self._reach()
-            if store is None:
-                return
-            with contextlib.closing(store):
-                services = self._build(store)
-                seconds = min(self.settings.control.tick_seconds, 1.0)
-                Ticker(self._steps(services), self._clock, self.stopping, seconds).run()
-                services.releases.stop()
+            while (store := self._reach()) is not None:
+                with contextlib.closing(store):
+                    try:
+                        services = self._build(store)
+                    except StoreAway as error:  # it went away again
+                        self._wait_for_it(error)
+                        continue
+                    seconds = min(self.settings.control.tick_seconds, 1.0)
+                    Ticker(self._steps(services), self._clock, self.stopping, seconds).run()
+                    services.releases.stop()
+                    return
         except UserError as error:
             self.error = error
         except TidegateError as error:
             self.error = UserError(str(error))
+        except Exception as error:
+            logger.exception("the control plane ends: nobody foresaw this")
+            self.error = error
         finally:
             self.on_end()
 
@@ -156,11 +163,15 @@ class ControlPlane:
             try:
                 return self._opened()
             except StoreAway as error:
-                if self.front.waiting != str(error):
-                    logger.warning("waiting for the store: %s", error)
-                self.front.waiting = str(error)
-            self.stopping.wait(self._retry_seconds)
+                self._wait_for_it(error)
         return None
+
+    def _wait_for_it(self, error: StoreAway) -> None:
+        """Says why once, and pauses."""
+        if self.front.waiting != str(error):
+            logger.warning("waiting for the store: %s", error)
+        self.front.waiting = str(error)
+        self.stopping.wait(self._retry_seconds)
 
     def _build(self, store: Store) -> Services:
         settings, clock = self.settings, self._clock

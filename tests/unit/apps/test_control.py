@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -116,6 +117,38 @@ def test_a_mistake_of_the_operator_ends_it_with_its_reason(plane: ControlPlane, 
     assert plane.join(20)
     assert isinstance(plane.error, UserError)
     assert ended
+
+
+class Gone(Store):
+    """Reached, and away as soon as it is to be used."""
+
+    def begin(self, durable: bool = True) -> NoReturn:
+        raise StoreAway("the store went away")
+
+    read = begin
+
+
+def test_a_store_that_goes_away_again_at_once_is_waited_for(tmp_path: Path, opener: Opener) -> None:
+    """A restart of the database in the wrong moment must not be the end of the control plane."""
+    opener.error = None
+    reached = opener()
+    stores = [Gone(reached.engine, SystemClock()), reached]
+    plane = ControlPlane(loaded(tmp_path), SystemClock(), lambda: stores.pop(0), retry_seconds=0.01)
+    plane.start()
+    client = Client(plane.front)
+    until(lambda: client.get("/readyz").status_code == 200, "ready")
+    plane.stopping.set()
+    assert plane.join(20)
+    assert plane.error is None
+    client.close()
+
+
+def test_what_nobody_foresaw_is_no_orderly_end(plane: ControlPlane, opener: Opener) -> None:
+    """Or whoever keeps it running takes the crash for a stop."""
+    opener.error = ZeroDivisionError("by zero")
+    plane.start()
+    assert plane.join(20)
+    assert isinstance(plane.error, ZeroDivisionError)
 
 
 def test_without_a_store_there_is_no_control_plane(tmp_path: Path) -> None:
