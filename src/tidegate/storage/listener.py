@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS = 0.05
 POLL_SECONDS = 1.0
+REPLACED_SECONDS = 5.0
+"""How often SQLite is read although nobody seems to have written."""
 SLICE_SECONDS = 0.25
 """After so long a waiting listener notices that it was closed."""
 _NEWEST = "SELECT max(number) FROM snapshots"
@@ -39,7 +41,7 @@ class Listener(Protocol):
 
 class SqliteListener:
     """Looks at the newest number whenever the file has changed, which SQLite tells in microseconds to a connection that
-    stays; and every second, in case another file was put in its place."""
+    stays; and every few seconds, in case another file was put in its place."""
 
     def __init__(
         self,
@@ -76,11 +78,11 @@ class SqliteListener:
             self._unwatch()
 
     def _due(self) -> bool:
-        """Whether somebody has written since the last time that this was asked, or a second has passed."""
+        """Whether somebody has written since the last time that this was asked, or it is time anyway."""
         now, before = self._monotonic(), self._version
         regular = now >= self._look_at
         if regular:
-            self._look_at = now + POLL_SECONDS
+            self._look_at = now + REPLACED_SECONDS
         try:
             if self._watching is None:
                 before = None  # versions of two connections cannot be compared

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.process import until
 from tests.unit.storage.makers import START, a_snapshot, a_window
-from tidegate.storage.listener import SqliteListener
+from tidegate.storage.listener import REPLACED_SECONDS, SqliteListener
 from tidegate.storage.store import Store, Unit, open_store
 
 
@@ -91,14 +91,14 @@ def test_a_file_that_nobody_writes_is_not_read_again(tmp_path: Path) -> None:
     store.close()
 
 
-def test_it_is_read_every_second_in_case_another_was_put_in_its_place(tmp_path: Path) -> None:
+def test_it_is_read_now_and_then_in_case_another_was_put_in_its_place(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     store = open_store(f"sqlite:///{path}", migrate=True)
     looks, now = Looks(store), [0.0]
     listener = SqliteListener(looks.read, path, monotonic=lambda: now[0])
     listener.wait(0)
     before = looks.number
-    now[0] += 1.0
+    now[0] += REPLACED_SECONDS
     listener.wait(0)
     assert looks.number == before + 1
     listener.close()
