@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import and_, func, or_, select, union
+from sqlalchemy import LargeBinary, and_, case, func, literal, or_, select, union
 
 from tidegate.errors import InvalidInput
 from tidegate.observations import Feedback
@@ -17,6 +17,12 @@ from tidegate.storage.records import Labelled
 from tidegate.storage.tables import events, exposures, feedback
 
 COLUMNS = tuple(feedback.c[name] for name in Feedback.__struct_fields__)
+NOTHING = literal(b"", LargeBinary)
+LIGHT_COLUMNS = tuple(
+    {"inputs": NOTHING, "outputs": case((feedback.c.value.is_(None), column), else_=NOTHING)}.get(column.name, column)
+    for column in EVENT_COLUMNS
+)
+ROWS_AT_ONCE = 1000
 TOLERANCE = 1.0
 """Seconds that an outcome may seem older than its exposure: senders round their times."""
 
@@ -50,10 +56,14 @@ class FeedbackRepository(Repository):
         )
         return self._changed(query, values)
 
-    def labels(self, endpoint: str, metric: str, since: float, until: float) -> list[Labelled]:
-        """Feedback on predictions *made* in [since, until), whenever it came, in the order of the predictions."""
+    def labels(self, endpoint: str, metric: str, since: float, until: float) -> Iterator[Labelled]:
+        """Feedback on predictions *made* in [since, until), whenever it came, in the order of the predictions.
+
+        Read while it is iterated, inside the unit, since it may be a month's. The events come without what nobody needs
+        for it: their inputs, and the outputs where a value was sent.
+        """
         query = (
-            select(*COLUMNS, *EVENT_COLUMNS)
+            select(*COLUMNS, *LIGHT_COLUMNS)
             .join_from(
                 events, feedback, and_(feedback.c.request_id == events.c.request_id, feedback.c.metric == metric)
             )
@@ -62,8 +72,8 @@ class FeedbackRepository(Repository):
             .order_by(events.c.time, events.c.id)
         )
         wide = len(COLUMNS)
-        rows = self._connection.execute(query)
-        return [Labelled(_feedback(row[:wide]), event_of(row[wide:])) for row in rows]
+        for row in self._connection.execute(query.execution_options(yield_per=ROWS_AT_ONCE)):
+            yield Labelled(_feedback(row[:wide]), event_of(row[wide:]))
 
     def outcomes(self, experiment: str, metric: str, before: bool = False) -> list[tuple[str, str, float]]:
         """(variant, unit, value) of units with an exposure, for values that happened after it; with ``before`` those
@@ -85,6 +95,8 @@ class FeedbackRepository(Repository):
         by_request = select(*fields).join_from(
             exposures, feedback, and_(feedback.c.request_id == exposures.c.request_id, exposures.c.request_id != "")
         )
+        # An expression, which no index has: SQLite would go through all events of the endpoint for each exposure.
+        of_event = events.c.endpoint.concat("")
         by_event = (
             select(*fields)
             .join_from(feedback, events, and_(events.c.request_id == feedback.c.request_id, events.c.unit != ""))

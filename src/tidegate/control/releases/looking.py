@@ -8,6 +8,7 @@ import msgspec
 from msgspec.structs import replace
 
 from tidegate.clock import Clock
+from tidegate.control.analysis.means import Moments
 from tidegate.control.releases.enact import happen
 from tidegate.control.releases.events import BaselineMoved, Event, Looked
 from tidegate.control.releases.history import release_of
@@ -27,6 +28,9 @@ from tidegate.types import ModelRef
 SEEN_SECONDS = 2.0
 """A look that changes nothing but the clock is stored at most this often."""
 OUTCOME_SECONDS = 5.0
+LONGEST_PAUSE = 300.0
+"""Seconds between two readings of outcomes at most, also when the process was stopped during one."""
+NONE = (Moments(), Moments())
 SCAN_SECONDS = 5.0
 """How often releases that have ended are searched for something left to do."""
 MOST_ENDED = 200
@@ -87,7 +91,9 @@ class Looking:
         with self._store.read() as unit:
             read = self._read(unit, release.id, now)
         answers = self._answers(read, now)
-        taken = Taken(outcomes=read.outcomes, prometheus=answers)
+        known = read.ledger.evidence.outcomes
+        news = tuple(one for one in read.outcomes if known.get(one.index, NONE) != (one.baseline, one.candidate))
+        taken = Taken(outcomes=news, prometheus=answers)
         ledger, taken = read.ledger.take(read.release, read.windows, taken, now)
         looked = concluded(
             ledger.evidence,
@@ -139,7 +145,8 @@ class Looking:
             return ()
         began = self._clock.monotonic()
         found = tuple(measured(unit, release, index, rail, now) for index, rail in rails)
-        self._outcomes_due[release.id] = now + max(OUTCOME_SECONDS, 20 * (self._clock.monotonic() - began))
+        pause = max(OUTCOME_SECONDS, 20 * (self._clock.monotonic() - began))
+        self._outcomes_due[release.id] = now + min(pause, LONGEST_PAUSE)
         return found
 
     def _answers(self, read: Read, now: float) -> tuple[Answered, ...]:
@@ -191,6 +198,7 @@ class Looking:
         else:
             self._ledgers.pop(after.id, None)
             self._live.pop(after.id, None)
+            self._outcomes_due.pop(after.id, None)
         return after
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
 import msgspec
 
 from tidegate.control.analysis.means import Moments
@@ -21,26 +19,33 @@ def measured(unit: Unit, release: Release, index: int, rail: OutcomeGuardrail, n
     """Predictions made since the candidate got its first share, and long enough ago for their labels to have come: the
     labels that come first need not be like the others."""
     until = now - seconds_of(rail.wait)
-    found = unit.feedback.labels(release.endpoint, rail.metric, release.began, until) if until > release.began else []
-    sides = {name: moments(_values(found, name, release.first)) for name in ("baseline", "candidate")}
-    return Measured(index, sides["baseline"], sides["candidate"])
+    sides = {"baseline": Running(), "candidate": Running()}
+    for one in unit.feedback.labels(release.endpoint, rail.metric, release.began, until):
+        side = sides.get(one.event.variant)
+        if side is None or one.event.forced or one.event.snapshot < release.first:
+            continue
+        value = value_of(one)
+        if value is not None:
+            side.add(value)
+    return Measured(index, sides["baseline"].moments, sides["candidate"].moments)
 
 
-def moments(values: Sequence[float]) -> Moments:
-    n = len(values)
-    if not n:
-        return Moments()
-    mean = sum(values) / n
-    return Moments(n, mean, sum((value - mean) ** 2 for value in values) / (n - 1) if n > 1 else 0.0)
+class Running:
+    """Moments of numbers that come one by one and are not kept (Welford)."""
 
+    def __init__(self) -> None:
+        self._n = 0
+        self._mean = self._squares = 0.0
 
-def _values(found: Iterable[Labelled], variant: str, first: int) -> list[float]:
-    values = (
-        value_of(one)
-        for one in found
-        if one.event.variant == variant and not one.event.forced and one.event.snapshot >= first
-    )
-    return [value for value in values if value is not None]
+    def add(self, value: float) -> None:
+        self._n += 1
+        gap = value - self._mean
+        self._mean += gap / self._n
+        self._squares += gap * (value - self._mean)
+
+    @property
+    def moments(self) -> Moments:
+        return Moments(self._n, self._mean, self._squares / (self._n - 1) if self._n > 1 else 0.0)
 
 
 def value_of(labelled: Labelled) -> float | None:

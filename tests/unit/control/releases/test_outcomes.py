@@ -7,7 +7,9 @@ import pytest
 from msgspec.structs import replace
 
 from tests.unit.control.releases.plane import PLAN, Plane
-from tidegate.control.releases.outcomes import moments, value_of
+from tidegate.control.analysis.means import Moments
+from tidegate.control.releases.look import Look
+from tidegate.control.releases.outcomes import Running, value_of
 from tidegate.control.releases.release import Release
 from tidegate.observations import Feedback, PredictionEvent
 from tidegate.settings import Guardrail, OutcomeGuardrail
@@ -43,9 +45,13 @@ def test_a_label_is_compared_with_what_was_predicted(outputs: bytes, label: str,
 
 
 def test_moments_are_those_of_the_textbook() -> None:
-    assert moments([]).n == 0
-    found = moments([1.0, 0.0, 1.0, 1.0])
-    assert (found.n, found.mean, found.variance) == (4, 0.75, 0.25)
+    running = Running()
+    assert running.moments == Moments()
+    for value in (1e9 + 1.0, 1e9, 1e9 + 1.0, 1e9 + 1.0):
+        running.add(value)
+    found = running.moments
+    assert (found.n, found.mean) == (4, 1e9 + 0.75)
+    assert found.variance == pytest.approx(0.25)
 
 
 def labelled(plane: Plane, release: Release, good: int, bad: int) -> None:
@@ -83,3 +89,16 @@ def test_late_labels_decide_and_are_waited_for(plane: Plane, good: int, state: s
     replay = plane.service.replay(release.id)
     assert replay.agrees, replay.findings
     assert msgspec.json.encode(release)
+
+
+def test_labels_that_say_nothing_new_are_not_stored_again(plane: Plane) -> None:
+    rail = OutcomeGuardrail(wait="30s", margin=0.1, min_labels=1000)
+    release = plane.start(plan=replace(PLAN, guardrails=(*PLAN.guardrails, Guardrail(outcome=rail))))
+    plane.seconds(20)
+    labelled(plane, plane.service.get(release.id), 40, 10)
+    plane.seconds(50)
+    with plane.store.read() as unit:
+        looks = [msgspec.json.decode(row.body, type=Look) for row in unit.releases.evidence(release.id)]
+    kept = [look.taken.outcomes for look in looks if look.taken.outcomes]
+    assert [(one.baseline.n, one.candidate.n) for [one] in kept] == [(50, 50)]
+    assert plane.service.replay(release.id).agrees
