@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -9,11 +10,14 @@ from tidegate.clock import Clock
 from tidegate.control.registry.base import CHAMPION, Registry
 from tidegate.control.registry.watch import AliasWatch
 from tidegate.control.releases.starting import alias_of
+from tidegate.errors import Refused
 from tidegate.settings import Settings
 
 if TYPE_CHECKING:
     from tidegate.control.releases.service import ReleaseService
     from tidegate.storage.store import Store
+
+logger = logging.getLogger("tidegate.registry")
 
 WHO = "registry"
 
@@ -35,18 +39,26 @@ class AliasSteps:
 
     def look(self) -> None:
         """Only the control plane that looks at releases does; the others would start the same release."""
-        if not self._releases.leads or self._settings.registry.on_alias_moved == "ignore":
+        policy = self._settings.registry.on_alias_moved
+        if not self._releases.leads or policy == "ignore":
             return
         for watch in self._watches:
             for moved in watch.look():
-                if moved.version:
-                    self._releases.alias_moved(moved.name, moved.version, WHO, moved.alias)
+                if not moved.version and policy != "revert":
+                    continue  # it is gone, and names nothing to release
+                try:
+                    self._releases.alias_moved(moved.name, moved.version or "", WHO, moved.alias)
+                except Refused as error:  # the store or the registry is away: the next look finds it again
+                    watch.forget(moved.name)
+                    logger.warning("%s@%s was moved: %s; it is tried again", moved.name, moved.alias, error)
 
     def expected(self, alias: str) -> Mapping[str, str]:
-        """Model -> version of the baseline in force, for endpoints that follow this alias and have no open release."""
+        """Model -> version of the baseline in force, for endpoints that follow this alias and have neither a release nor
+        an experiment: what is moved meanwhile is news when that has ended."""
         with self._store.read() as unit:
             newest = unit.snapshots.latest()
             busy = {row.endpoint for row in unit.releases.list(open=True, limit=1000)}
+            busy |= {row.endpoint for row in unit.experiments.list(limit=1000) if row.state in ("pending", "running")}
         plans = newest.snapshot.endpoints if newest is not None else {}
         return {
             plan.baseline.model.name: plan.baseline.model.version

@@ -99,6 +99,10 @@ class AliasWatch:
         self._reported = {move.name: move.version for move in moved}
         return fresh
 
+    def forget(self, name: str) -> None:
+        """Nothing could be done about the move: it is reported again."""
+        self._reported.pop(name, None)
+
     def _pointed(self, name: str) -> str | None:
         try:
             return self._registry.get(name, self._alias).version

@@ -89,7 +89,8 @@ class Aliases:
             served = newest.snapshot.endpoints[endpoint].baseline.model if newest is not None else ModelRef("")
         alias = self.alias_of(endpoint, name)
         self._registry.set_alias(name, alias, served.version)
-        reason = f"{name}@{alias} was moved to version {version} by {origin}; {endpoint} serves {served.version}"
+        moved = f"was moved to version {version}" if version else "was removed"
+        reason = f"{name}@{alias} {moved} by {origin}; {endpoint} serves {served.version}"
         with self._store.begin() as unit:
             audit.record(
                 unit, origin, "alias.revert", f"model:{name}", at=self._clock.wall(), before=version,

@@ -1,0 +1,94 @@
+"""Looking at aliases, and what becomes of a move."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.unit.control.releases.plane import Plane
+from tidegate import settings
+from tidegate.control.aliases import AliasSteps
+from tidegate.control.registry.base import RegistryAway
+from tidegate.storage.records import ExperimentRow
+from tidegate.types import ModelRef
+
+
+class Watched:
+    """A plane whose releases are looked at, and whose aliases are, too."""
+
+    def __init__(self, plane: Plane) -> None:
+        self.plane = plane
+        self.steps = AliasSteps(plane.store, plane.registry, plane.service, plane.settings, plane.clock)
+        plane.service.tick()
+
+    def look(self) -> list[tuple[str, str]]:
+        """After the time between two looks: the releases that are there now."""
+        self.plane.clock.advance(60.0)
+        self.plane.service.tick()
+        self.steps.look()
+        return [(release.endpoint, release.candidate.version) for release in self.plane.service.list()]
+
+    @property
+    def champion(self) -> str:
+        return self.plane.registry.aliases["iris", "champion"]
+
+    @champion.setter
+    def champion(self, version: str) -> None:
+        self.plane.registry.aliases["iris", "champion"] = version
+
+
+@pytest.fixture
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    plane = Plane(tmp_path_factory.mktemp("plane"))
+    yield Watched(plane)
+    plane.close()
+
+
+def test_a_move_is_released_once(watched: Watched) -> None:
+    assert watched.look() == []
+    watched.champion = "4"
+    assert watched.look() == [("iris", "4")]
+    assert watched.look() == [("iris", "4")]
+
+
+def test_a_move_while_nothing_can_be_done_is_released_later(watched: Watched) -> None:
+    watched.champion = "4"
+    start = watched.plane.registry.ref
+    watched.plane.registry.ref = unreachable  # type: ignore[method-assign]
+    assert watched.look() == []
+    watched.plane.registry.ref = start  # type: ignore[method-assign]
+    assert watched.look() == [("iris", "4")]
+
+
+def test_a_move_during_an_experiment_is_released_after_it(watched: Watched) -> None:
+    row = ExperimentRow("button", "iris", "running", 1.0, 0, "{}")
+    with watched.plane.store.begin() as unit:
+        unit.experiments.add(row)
+    watched.champion = "4"
+    assert watched.look() == []
+    with watched.plane.store.begin() as unit:
+        unit.experiments.save(ExperimentRow("button", "iris", "stopped", 1.0, 1, "{}"), 0)
+    assert watched.look() == [("iris", "4")]
+
+
+def test_an_alias_that_is_gone_is_released_by_nobody_and_put_back_where_moves_are_reverted(
+    tmp_path_factory: pytest.TempPathFactory, watched: Watched
+) -> None:
+    watched.champion = ""
+    assert watched.look() == []
+    reverting = settings.Registry(on_alias_moved="revert")
+    plane = Plane(tmp_path_factory.mktemp("reverting"), registry=reverting)
+    other = Watched(plane)
+    other.champion = ""
+    assert other.look() == []
+    assert other.champion == "1"
+    with plane.store.read() as unit:
+        assert "iris@champion was removed by registry; iris serves 1" in str(
+            [row.body for row in unit.audit.list(target="model:iris")]
+        )
+    plane.close()
+
+
+def unreachable(uri: str) -> ModelRef:
+    raise RegistryAway("the registry does not answer")
