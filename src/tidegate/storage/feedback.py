@@ -100,7 +100,7 @@ class FeedbackRepository(Repository):
         by_event = (
             select(*fields)
             .join_from(feedback, events, and_(events.c.request_id == feedback.c.request_id, events.c.unit != ""))
-            .join(exposures, and_(exposures.c.unit == events.c.unit, exposures.c.endpoint == events.c.endpoint))
+            .join(exposures, and_(exposures.c.unit == events.c.unit, exposures.c.endpoint == of_event))
         )
         found = union(
             by_unit.where(wanted, feedback.c.unit != ""),
