@@ -1,46 +1,15 @@
-"""Notices that somebody else moved the champion, and says what the settings want done about it."""
+"""Notices that somebody else moved an alias; what is done about it is the release service's to decide."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Literal
-
-import msgspec
 
 from tidegate.clock import Clock
 from tidegate.control.registry.base import CHAMPION, AliasMoved, Registry, RegistryAway
 from tidegate.errors import NotFound, TidegateError
 
 logger = logging.getLogger(__name__)
-
-Policy = Literal["ignore", "release", "revert"]
-
-
-class Start(msgspec.Struct, frozen=True):
-    """Release this version on the endpoints that serve the model."""
-
-    name: str
-    version: str
-    reason: str
-
-
-class MoveBack(msgspec.Struct, frozen=True):
-    name: str
-    alias: str
-    version: str
-    reason: str
-
-
-def decide(moved: AliasMoved, policy: Policy) -> Start | MoveBack | None:
-    """What ``registry.on_alias_moved`` wants. An alias that is gone names nothing to release."""
-    where = f"version {moved.version}" if moved.version else "nothing"
-    told = f"{moved.alias} of {moved.name} was moved to {where} outside of Tidegate"
-    if policy == "release" and moved.version:
-        return Start(moved.name, moved.version, told)
-    if policy == "revert" and moved.previous:
-        return MoveBack(moved.name, moved.alias, moved.previous, f"{told}; moved back to version {moved.previous}")
-    return None
 
 
 def compare(expected: Mapping[str, str], seen: Mapping[str, str | None], alias: str = CHAMPION) -> list[AliasMoved]:

@@ -6,24 +6,10 @@ import pytest
 
 from tidegate.clock import ManualClock
 from tidegate.control.registry.base import AliasMoved
-from tidegate.control.registry.watch import AliasWatch, MoveBack, Start, compare, decide
+from tidegate.control.registry.watch import AliasWatch, compare
 from tidegate.testing.registry import MemoryRegistry
 
 MOVED = AliasMoved(name="iris", alias="champion", version="2", previous="1")
-GONE = AliasMoved(name="iris", alias="champion", version=None, previous="1")
-
-
-def test_each_policy() -> None:
-    assert decide(MOVED, "ignore") is None
-    start = decide(MOVED, "release")
-    assert isinstance(start, Start)
-    assert (start.name, start.version) == ("iris", "2")
-    assert start.reason == "champion of iris was moved to version 2 outside of Tidegate"
-    back = decide(MOVED, "revert")
-    assert isinstance(back, MoveBack)
-    assert (back.name, back.alias, back.version) == ("iris", "champion", "1")
-    assert decide(GONE, "release") is None
-    assert isinstance(decide(GONE, "revert"), MoveBack)
 
 
 def test_only_what_was_seen_elsewhere_moved() -> None:
