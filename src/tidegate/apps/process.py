@@ -142,6 +142,8 @@ class ServingProcess:
         self.live.recorder = _recorder(desired.loaded, self.metrics)
         self.predictor = Predictor(self.live, _tracer(settings))
         self.keyring = Keyring(Meters(metrics_folder, index, settings.server.workers))
+        if not settings.store.url:
+            self.keyring.update(())  # there are none, and none will come
         self._keys: tuple[KnownKey, ...] | None = None
         self.app = _app(self.predictor, self.metrics, settings, self.keyring)
         self._uvicorn = _Uvicorn(_uvicorn_config(self.app, settings))

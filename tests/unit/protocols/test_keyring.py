@@ -76,10 +76,13 @@ def test_a_wrong_revoked_or_expired_key_is_none(ring: Ring) -> None:
 def test_while_no_keys_are_known_nobody_is_told_that_a_key_is_wrong() -> None:
     ring = Ring()
     key = compose(*new_key()[:2])
-    with pytest.raises(NotReady):
-        ring.call(key)
+    for role in ("predict", "operate"):
+        with pytest.raises(NotReady):
+            ring.call(key, role)
     with pytest.raises(NotAuthenticated):
         ring.call("something else")
+    with pytest.raises(NotAllowed):
+        ring.call("something else", "operate")
 
 
 def test_a_role_is_needed(ring: Ring) -> None:
