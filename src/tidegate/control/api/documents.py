@@ -6,7 +6,7 @@ types that are really decoded and encoded, and an example.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 from typing import Any, TypeVar
 
@@ -17,7 +17,7 @@ from fastapi.routing import APIRoute
 
 from tidegate import __version__
 from tidegate.control.api.calls import Call, caller_of, services_of
-from tidegate.control.api.errors import KINDS, PROBLEM
+from tidegate.control.api.errors import PROBLEM
 from tidegate.errors import NotFound
 from tidegate.keys import KeyRole
 
@@ -218,8 +218,3 @@ def _file(name: str) -> Response:
         raise NotFound("there is no such file")
     body = files("tidegate.protocols").joinpath("pages", name).read_bytes()
     return Response(body, headers={"Cache-Control": "no-cache"}, media_type=_PAGES[name])
-
-
-def problem_statuses() -> Sequence[int]:
-    """Statuses that an answer may have besides success; the reference page lists them."""
-    return sorted({kind.status for kind in KINDS.values()})
