@@ -17,7 +17,10 @@ from tidegate.control.experiments.experiment import CONTROL, WHOLE, Experiment, 
 from tidegate.control.experiments.plans import in_force, plan_without, splitting, warming
 from tidegate.control.experiments.report import coefficient, make_report, rule_that_holds
 from tidegate.control.registry.base import Registry
+from tidegate.control.releases.enact import supersede
+from tidegate.control.releases.events import Superseded
 from tidegate.control.releases.instances import heard
+from tidegate.control.releases.plans import without_previous
 from tidegate.errors import Conflict, InvalidInput, LeaseLost, NotFound, StoreAway, UserError
 from tidegate.settings import Settings
 from tidegate.storage.records import ExperimentRow, Lease
@@ -64,6 +67,7 @@ class ExperimentService:
             if unit.experiments.get(spec.name) is not None:
                 raise UserError(f"an experiment {spec.name!r} exists already; choose another name")
             _stands_in_the_way(unit, spec)
+            supersede(unit, spec.endpoint, Superseded(now=now, experiment=spec.name))
             experiment = Experiment(
                 spec=spec,
                 models={CONTROL: plan.baseline.model, **models},
@@ -74,7 +78,7 @@ class ExperimentService:
                     for metric in spec.metrics
                     if metric.covariate
                 },
-                before=plan,
+                before=without_previous(plan),
                 reason=reason,
                 waiting="the arms are being loaded by every serving process",
             )

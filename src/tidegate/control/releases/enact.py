@@ -7,8 +7,8 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from tidegate.control.access import audit
-from tidegate.control.releases.events import Event, Publish, Record
-from tidegate.control.releases.history import SYSTEM, entry_for, event_row, row_of, shown
+from tidegate.control.releases.events import Event, Publish, Record, Superseded
+from tidegate.control.releases.history import SYSTEM, entry_for, event_row, release_of, row_of, shown
 from tidegate.control.releases.machine import Transition, advance
 from tidegate.control.releases.plans import plan_after, with_plan
 from tidegate.control.releases.release import Release
@@ -47,6 +47,14 @@ def happen(unit: Unit, release: Release, event: Event, *, tick: int = -1) -> Ena
             reason=record.text,
         )
     return Enacted(after, published)
+
+
+def supersede(unit: Unit, endpoint: str, event: Superseded) -> None:
+    """The version that an earlier release keeps warm is given up: a third one beside it would be one too many."""
+    for row in unit.releases.list(endpoint=endpoint, open=False, limit=5):
+        earlier = release_of(row)
+        if earlier.state == "promoted" and earlier.warm_until:
+            happen(unit, earlier, event)
 
 
 def publish(unit: Unit, moved: Transition) -> Enacted:

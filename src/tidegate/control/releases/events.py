@@ -87,9 +87,11 @@ class InstanceLost(Happened, frozen=True):
 
 
 class Superseded(Happened, frozen=True):
-    """A newer release of the endpoint has begun, so that the old version is not kept warm any longer."""
+    """A newer release, or an experiment, of the endpoint has begun, so that the old version is not kept warm any
+    longer."""
 
-    release: str
+    release: str = ""
+    experiment: str = ""
 
 
 Event = (

@@ -222,7 +222,8 @@ def _lost(release: Release, event: InstanceLost) -> Transition:
 
 
 def _superseded(release: Release, event: Superseded) -> Transition:
-    text = f"release {event.release} began; the old version is not kept warm any longer"
+    newer = f"experiment {event.experiment}" if event.experiment else f"release {event.release}"
+    text = f"{newer} began; the old version is not kept warm any longer"
     return Transition(replace(release, warm_until=0.0), (Record("superseded", text),))
 
 

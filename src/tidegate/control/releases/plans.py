@@ -34,6 +34,11 @@ def plan_for(plan: EndpointPlan, model: ModelRef) -> EndpointPlan:
     return replace(plan, variants=(Variant(BASELINE, model),), experiment=None)
 
 
+def without_previous(plan: EndpointPlan) -> EndpointPlan:
+    """Without the old version that was kept warm after a promotion."""
+    return replace(plan, variants=tuple(variant for variant in plan.variants if variant.name != PREVIOUS))
+
+
 def with_plan(snapshot: RoutingSnapshot, plan: EndpointPlan) -> RoutingSnapshot:
     return replace(snapshot, endpoints={**snapshot.endpoints, plan.name: plan})
 

@@ -19,7 +19,7 @@ from tidegate.control.access import audit
 from tidegate.control.registry.base import CHAMPION, Registry
 from tidegate.control.releases import configured
 from tidegate.control.releases.aliases import Aliases
-from tidegate.control.releases.enact import happen, publish
+from tidegate.control.releases.enact import happen, publish, supersede
 from tidegate.control.releases.events import Event, Pause, Promote, Publish, Resume, Rollback, Superseded
 from tidegate.control.releases.history import Entry, Line, event_row, line_of, release_of, row_of, shown
 from tidegate.control.releases.look import Look, Point
@@ -33,7 +33,7 @@ from tidegate.errors import Conflict, LeaseLost, NotFound, StoreAway, TidegateEr
 from tidegate.settings import ReleaseSettings, Settings
 from tidegate.storage.records import Lease, Published
 from tidegate.storage.store import Store, Unit
-from tidegate.types import EndpointPlan, ModelRef
+from tidegate.types import ModelRef
 
 logger = logging.getLogger("tidegate.releases")
 
@@ -268,7 +268,7 @@ class ReleaseService:
                 alias=alias_of(endpoint, candidate, self._settings),
                 requested_by=requested_by,
             )
-            supersede(unit, current, release, now)
+            supersede(unit, endpoint, Superseded(now=now, release=release.id))
             text = f"release of {candidate.name or candidate.uri} version {candidate.version}" + (
                 f": {reason}" if reason else ""
             )
@@ -312,14 +312,6 @@ class ReleaseService:
     def _plan_of(self, endpoint: str) -> ReleaseSettings:
         known = self._settings.endpoints.get(endpoint)
         return known.release if known is not None else ReleaseSettings()
-
-
-def supersede(unit: Unit, plan: EndpointPlan, release: Release, now: float) -> None:
-    """The version that an earlier release keeps warm is given up: a third one beside it would be one too many."""
-    for row in unit.releases.list(endpoint=plan.name, open=False, limit=5):
-        earlier = release_of(row)
-        if earlier.state == "promoted" and earlier.warm_until:
-            happen(unit, earlier, Superseded(now=now, release=release.id))
 
 
 def _lost_race(error: TidegateError) -> bool:
