@@ -66,8 +66,12 @@ def _sqlite(url: URL, create: bool) -> Engine:
         **_POOL,
     )
 
+    seen: list[bool] = []
+
     def refuse_to_make(*_: Any) -> None:
         if not path.exists():
+            if seen:  # who had it open does not want a new one, but the old one back
+                raise StoreAway("the file of the store is gone")
             raise UserError(f"there is no store at {path}; {MIGRATE}")
 
     def same_file(_connection: Any, record: Any, _proxy: Any) -> None:
@@ -75,12 +79,13 @@ def _sqlite(url: URL, create: bool) -> Engine:
         try:
             now = _identity(path)
         except OSError as error:
-            raise StoreAway(f"the file of the store is gone: {error.strerror}") from error
+            raise StoreAway("the file of the store is gone") from error
         if record.info.setdefault("file", now) != now:
             raise DisconnectionError("the file of the store was replaced")
 
     def prepare(connection: sqlite3.Connection, _: Any) -> None:
         connection.isolation_level = None  # the driver begins no transactions of its own
+        seen[:] = [True]
         if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
             connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA journal_size_limit=67108864")

@@ -29,6 +29,8 @@ class Heads:
         self._store = store
         self._path = folder / FILE
         self._newest: Head | None = None
+        self._complained: Head | None = None
+        """What it was told of last; once is enough for a store that was restored."""
 
     def note(self) -> None:
         """Keeps the newest row's number and hash, and logs them; never forgets a higher number for a lower one."""
@@ -43,9 +45,11 @@ class Heads:
         if head == self._newest:
             return
         if head.sequence <= self._newest.sequence:
-            logger.error(
-                "the audit log was cut or rewritten: row %s was there, now %s is the newest", self._newest, head
-            )
+            if head != self._complained:
+                logger.error(
+                    "the audit log was cut or rewritten: row %s was there, now %s is the newest", self._newest, head
+                )
+            self._complained = head
             return
         self._write([*self.kept()[-MOST + 1 :], head])
         self._newest = head
