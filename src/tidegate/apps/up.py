@@ -112,6 +112,11 @@ def up(loaded: Loaded, config: Path | None, folder: Path) -> int:
 
     stopping = Stopping()
     stopping.listen()
+    if "TIDEGATE_STORE__URL" in defaults(settings, folder):
+        # The embedded store is made before both planes look for it; a server's may be away, which the planes wait out.
+        migrate = [sys.executable, "-m", "tidegate", "store", "migrate", *where]
+        if subprocess.run(migrate, env=environment, stdout=subprocess.DEVNULL, check=False).returncode:  # noqa: S603
+            return USER_ERROR
     keepers = [Keeper(part, start, SystemClock()) for part in parts]
     return watch(keepers, stopping, settings.server.drain_seconds + settings.server.shutdown_seconds + STOP_SECONDS)
 
