@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 EMBEDDED = Path("run") / "tidegate.db"
-"""What ``tidegate up`` keeps in the current folder when no store is configured."""
+"""What ``tidegate up`` keeps beside tidegate.yaml when no store is configured."""
 
 
 @click.group()
@@ -40,9 +40,10 @@ def _store_options(command: Callable[..., None]) -> Callable[..., None]:
     def wrapped(config: Path | None, url: str | None, **given: Any) -> None:
         path, dotenv = discover(config, os.environ)
         overrides = {} if url is None else {"store.url": url}
-        settings = load_settings(path, environment=os.environ, overrides=overrides, dotenv=dotenv).settings.store
-        if not settings.url and EMBEDDED.exists():
-            settings = replace(settings, url=f"sqlite:///{EMBEDDED.as_posix()}")
+        loaded = load_settings(path, environment=os.environ, overrides=overrides, dotenv=dotenv)
+        settings, embedded = loaded.settings.store, (loaded.base / EMBEDDED).absolute()
+        if not settings.url and embedded.exists():
+            settings = replace(settings, url=f"sqlite:///{embedded.as_posix()}")
         need_store()
         if not settings.url:
             raise ConfigError("no store is configured: set store.url, or give --url")

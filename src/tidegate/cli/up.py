@@ -15,12 +15,14 @@ from tidegate.errors import ConfigError
 @click.option(
     "--folder",
     type=click.Path(path_type=Path),
-    default=Path("run"),
+    default=None,
+    show_default="run/ beside tidegate.yaml",
     help="Where the embedded store and registry are kept, unless the configuration names others.",
 )
-def up(config: Path | None, folder: Path) -> None:
+def up(config: Path | None, folder: Path | None) -> None:
     """Run both planes on this machine: predictions on port 8000, control API and console on port 8001."""
     from tidegate.apps.extras import need_control
+    from tidegate.apps.up import FOLDER
     from tidegate.apps.up import up as run
     from tidegate.config import discover, load_settings
 
@@ -28,4 +30,5 @@ def up(config: Path | None, folder: Path) -> None:
     file, dotenv = discover(config, os.environ)
     if file is None:
         raise ConfigError("there is no tidegate.yaml here; name one with --config, or try: tidegate demo")
-    raise SystemExit(run(load_settings(file, environment=os.environ, dotenv=dotenv), file.absolute(), folder))
+    loaded = load_settings(file, environment=os.environ, dotenv=dotenv)
+    raise SystemExit(run(loaded, file.absolute(), folder or loaded.base / FOLDER))
