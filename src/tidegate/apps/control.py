@@ -76,6 +76,10 @@ def control(loaded: Loaded) -> None:
         raise plane.error
 
 
+CHORES_SECONDS = 5.0
+"""Longest wait at the end for a report or a registry that hangs."""
+
+
 class Front:
     """The application once it is there; until then health, and 503 for the rest."""
 
@@ -144,8 +148,12 @@ class ControlPlane:
                         self._wait_for_it(error)
                         continue
                     seconds = min(self.settings.control.tick_seconds, 1.0)
+                    chores = Ticker(self._chores(services), self._clock, self.stopping, 1.0)
+                    aside = threading.Thread(target=chores.run, name="control-chores", daemon=True)
+                    aside.start()
                     Ticker(self._steps(services), self._clock, self.stopping, seconds).run()
                     services.releases.stop()
+                    aside.join(CHORES_SECONDS)
                     return
         except UserError as error:
             self.error = error
@@ -197,13 +205,18 @@ class ControlPlane:
         return services
 
     def _steps(self, services: Services) -> list[Step]:
-        settings = self.settings
-        aliases = AliasSteps(services.store, services.registry, services.releases, settings, self._clock)
-        seconds = settings.control.tick_seconds
+        """On a thread of their own: a rollback waits for no report and no registry that hangs."""
+        seconds = self.settings.control.tick_seconds
         return [
             Step("configuration", seconds, services.releases.bootstrap, once=True),
             Step("releases", seconds, services.releases.tick),
-            Step("experiments", seconds, services.experiments.tick),
+        ]
+
+    def _chores(self, services: Services) -> list[Step]:
+        settings = self.settings
+        aliases = AliasSteps(services.store, services.registry, services.releases, settings, self._clock)
+        return [
+            Step("experiments", settings.control.tick_seconds, services.experiments.tick),
             Step("aliases", settings.registry.poll_seconds, aliases.look),
             Step("audit", 1.0, services.access.heads.note),
             Step(

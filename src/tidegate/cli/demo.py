@@ -88,7 +88,7 @@ def demo(port: int, control_port: int | None, folder: Path, traffic: float, seco
     control_port = control_port or port + 1
     check_port(port, "--port", port)
     check_port(control_port, "--control-port", port)
-    for name in ("SIGTERM", "SIGHUP"):
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _interrupt)
     try:

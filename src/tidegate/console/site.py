@@ -94,6 +94,7 @@ class Site:
             loader=jinja2.FileSystemLoader(folder),
             autoescape=True,
             undefined=jinja2.StrictUndefined,
+            auto_reload=False,  # a running console goes on while its files are replaced
             trim_blocks=True,
             lstrip_blocks=True,
         )

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -12,6 +14,8 @@ from tests.unit.control.api.client import Client
 from tidegate.apps.control import ControlPlane, Front, address_of, clean, control
 from tidegate.clock import ManualClock, SystemClock
 from tidegate.config import Loaded
+from tidegate.control.api.services import Services
+from tidegate.control.ticks import Step
 from tidegate.errors import ConfigError, StoreAway, UserError
 from tidegate.settings import Control, EndpointSettings, Settings
 from tidegate.settings import Store as StoreSettings
@@ -81,6 +85,35 @@ def test_the_port_answers_while_the_store_is_away_and_goes_on_by_itself(
     assert plane.error is None
     client.close()
     assert capsys.readouterr().out.count(key) == 1
+
+
+class Hanging(ControlPlane):
+    """Its chores wait for a registry that never answers."""
+
+    let_go = threading.Event()
+
+    def _chores(self, services: Services) -> list[Step]:
+        return [Step("aliases", 0.0, self.let_go.wait)]
+
+
+def test_releases_go_on_while_a_chore_hangs(tmp_path: Path, opener: Opener) -> None:
+    opener.error = None
+    plane = Hanging(loaded(tmp_path), SystemClock(), opener, retry_seconds=0.01)
+    plane.start()
+    client = Client(plane.front)
+    until(lambda: client.get("/readyz").status_code == 200, "ready")
+    store = open_store(f"sqlite:///{tmp_path}/store.db")
+
+    def leads() -> bool:
+        with store.begin() as unit:
+            return unit.leases.acquire("releases", "another", time.time(), 1.0) is None
+
+    until(leads, "the lease of releases held")
+    store.close()
+    plane.let_go.set()
+    plane.stopping.set()
+    assert plane.join(30)
+    client.close()
 
 
 def test_it_throws_away_what_is_too_old(opener: Opener, tmp_path: Path) -> None:
