@@ -2,7 +2,7 @@
 # The same targets run here and in CI.
 
 .DEFAULT_GOAL := help
-.PHONY: help run install install-run lint format types test test-fast test-chaos bench bench-peers fuzz docs pins wheel clean
+.PHONY: help run install install-run lint format types test test-fast test-e2e test-chaos bench bench-peers fuzz docs pins wheel clean
 
 VENV ?= .venv
 PORT ?= 8000
@@ -40,8 +40,12 @@ format: install ## Rewrite the files in the house's format.
 	$(BIN)/ruff format .
 
 test: lint ## Run lint, types and all tests.
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --ignore tests/chaos
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --ignore tests/chaos --ignore tests/e2e
+	@$(MAKE) --no-print-directory test-e2e
 	@$(MAKE) --no-print-directory test-chaos
+
+test-e2e: install ## Run the tests in a browser; apart, since Playwright keeps an event loop running.
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) tests/e2e
 
 test-chaos: install
 	$(BIN)/python -m pytest tests/chaos || [ $$? -eq 5 ]
