@@ -49,7 +49,9 @@ class Once:
                     return row
                 if now - row.created < BUSY_SECONDS:
                     raise Conflict("the first request with this Idempotency-Key is still under way")
-            self._forget(unit)
+            if row is not None:
+                # This very row: another call may have claimed the key meanwhile, and its claim stays.
+                unit.connection.execute(delete(idempotency).where(self._own(), idempotency.c.created == row.created))
             unit.idempotency.put(IdempotencyRow(self._key, self._who, self._request, UNDER_WAY, "", now))
         return None
 
