@@ -17,7 +17,6 @@ from sqlalchemy.engine import make_url
 
 from tests.caller import Load, anew, sum_of_row
 from tests.chaos.test_two_phases import SLOW_IN_ALL_BUT_ONE, Flags
-from tests.postgres import NoPostgres
 from tests.process import Server, free_port, serving, until
 from tests.services import halt, launch, running
 from tidegate.keys import KeyFacts, compose, digest, encode_facts, new_key
@@ -268,11 +267,8 @@ def test_a_rollback_does_not_wait_for_the_candidate_of_another_endpoint(tmp_path
 def postgres(tmp_path: Path) -> Iterator[tuple[str, int, Path]]:
     """URL, process and folder of a server of one's own."""
     folder = tmp_path / "postgres"
-    try:
-        with running("postgresql", folder) as started:
-            yield started.url, started.pid, folder
-    except NoPostgres as error:
-        pytest.skip(str(error))
+    with running("postgresql", folder) as started:
+        yield started.url, started.pid, folder
 
 
 @pytest.mark.parametrize("workers", [1, 2])

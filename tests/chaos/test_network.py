@@ -13,7 +13,6 @@ from sqlalchemy.engine import make_url
 
 from tests.caller import Load, sum_of_row
 from tests.chaos.test_bridge import Control, answer, config, fake
-from tests.postgres import NoPostgres
 from tests.process import serving, until
 from tests.services import running
 from tidegate.types import Variant
@@ -91,15 +90,12 @@ class Proxy:
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[tuple[Control, Proxy, str]]:
     """Control on the database itself, and the URL that leads there through the proxy."""
-    try:
-        with running("postgresql", tmp_path / "postgres") as started:
-            url = make_url(started.url)
-            control, proxy = Control(started.url), Proxy(url.port or 0)
-            yield control, proxy, url.set(port=proxy.port).render_as_string(hide_password=False)
-            proxy.close()
-            control.store.close()
-    except NoPostgres as error:
-        pytest.skip(str(error))
+    with running("postgresql", tmp_path / "postgres") as started:
+        url = make_url(started.url)
+        control, proxy = Control(started.url), Proxy(url.port or 0)
+        yield control, proxy, url.set(port=proxy.port).render_as_string(hide_password=False)
+        proxy.close()
+        control.store.close()
 
 
 @pytest.mark.parametrize("ill", ["slow", "reset"])

@@ -14,7 +14,6 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from tests.caller import Caller, Load, sum_of_row
-from tests.postgres import NoPostgres
 from tests.process import Server, serving, until
 from tests.services import running
 from tidegate.observations import VariantWindow
@@ -166,12 +165,8 @@ def test_a_server_that_starts_without_its_store_finds_it_later(tmp_path: Path) -
 
 def test_a_paused_database_harms_no_answer(tmp_path: Path) -> None:
     """R8, with connections that are open and answer nothing."""
-    try:
-        service = running("postgresql", tmp_path / "postgresql")
-        with service as database:
-            check_paused(tmp_path / "server", database.url, database.pid)
-    except NoPostgres as missing:
-        pytest.skip(str(missing))
+    with running("postgresql", tmp_path / "postgresql") as database:
+        check_paused(tmp_path / "server", database.url, database.pid)
 
 
 def check_paused(folder: Path, url: str, pid: int) -> None:
