@@ -32,12 +32,15 @@ MODULES = (
     test_listener, test_once, test_releases, test_retention, test_sessions, test_snapshots, test_units, test_windows,
 )  # fmt: skip
 
+OF_SQLITE = {"test_outcomes_are_not_sought_in_all_events_for_each_exposure"}
+"""Reads the plan that SQLite makes without statistics; PostgreSQL chooses by the size of the tables."""
+
 globals().update(
     {
         f"{name}__{module.__name__.rpartition('.test_')[2]}": test
         for module in MODULES
         for name, test in vars(module).items()
-        if name.startswith("test_")
+        if name.startswith("test_") and name not in OF_SQLITE
     }
 )
 
