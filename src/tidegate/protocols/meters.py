@@ -8,10 +8,14 @@ so that nothing is left of one that died: the next in its place begins with zero
 from __future__ import annotations
 
 import contextlib
+import logging
 import mmap
+import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+
+logger = logging.getLogger("tidegate.keys")
 
 FILE = "keys.bin"
 MOST_KEYS = 4096
@@ -73,11 +77,8 @@ class Meters:
         self._end = 0
         """Up to here the places were read; all later ones were free then."""
         if self._path is not None:
-            size = most * (_ID_BYTES + self._cells)
-            with self._path.open("a+b") as file:
-                if file.seek(0, 2) < size:
-                    file.truncate(size)
-                self._memory = memoryview(mmap.mmap(file.fileno(), size))
+            self._memory = _shared(self._path, most * (_ID_BYTES + self._cells))
+        if self._memory is not None:
             self._read(self._memory)
             for at in self._places.values():
                 self._meter(self._memory, at).clear()
@@ -112,6 +113,21 @@ class Meters:
 
     def _meter(self, memory: memoryview, at: int) -> Meter:
         return Meter(memory[at + _ID_BYTES : at + _ID_BYTES + self._cells], self._index)
+
+
+def _shared(path: Path, size: int) -> memoryview | None:
+    """None where the disk has no room: answering matters more than counting for all."""
+    try:
+        with path.open("a+b") as file:
+            if file.seek(0, 2) < size:
+                if hasattr(os, "posix_fallocate"):  # a write to mapped memory without space would end the process
+                    os.posix_fallocate(file.fileno(), 0, size)
+                else:
+                    file.truncate(size)
+            return memoryview(mmap.mmap(file.fileno(), size))
+    except OSError as error:
+        logger.error("cannot keep %s, limits of keys hold for each process alone: %s", path, error)  # noqa: TRY400
+        return None
 
 
 @contextlib.contextmanager
