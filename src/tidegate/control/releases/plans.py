@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from tidegate.control.releases.events import Change
 from tidegate.control.releases.release import Release
-from tidegate.types import EndpointPlan, ModelRef, RoutingSnapshot, Variant
+from tidegate.types import EndpointPlan, RoutingSnapshot, Variant
 
 BASELINE = "baseline"
 CANDIDATE = "candidate"
@@ -27,11 +27,6 @@ def plan_after(plan: EndpointPlan, release: Release, change: Change) -> Endpoint
     if change == "return":
         baseline = Variant(BASELINE, release.baseline)
     return replace(plan, variants=(baseline, *others))
-
-
-def plan_for(plan: EndpointPlan, model: ModelRef) -> EndpointPlan:
-    """The endpoint with this baseline alone, whatever was beside the old one."""
-    return replace(plan, variants=(Variant(BASELINE, model),), experiment=None)
 
 
 def without_previous(plan: EndpointPlan) -> EndpointPlan:
