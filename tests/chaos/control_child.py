@@ -35,6 +35,8 @@ from tidegate.storage.engines import make
 from tidegate.storage.store import Store, Unit
 
 LEASE_SECONDS = 1.0
+LEADER_LEASE_SECONDS = 3.0
+"""Long enough that a busy machine alone does not make a leader lose it."""
 TICK_SECONDS = 0.02
 
 
@@ -85,7 +87,7 @@ class FaultyRegistry(FilesRegistry):
         self._fault.point()
 
 
-def settings() -> Settings:
+def settings(lease_seconds: float) -> Settings:
     plan = ReleaseSettings(
         steps=(50, 100),
         step=StepPlan(min_requests=20, min_seconds=0.1, max_seconds=60),
@@ -94,15 +96,15 @@ def settings() -> Settings:
     )
     return Settings(
         endpoints={"iris": EndpointSettings(model="models:/iris@champion", release=plan)},
-        control=Control(lease_seconds=LEASE_SECONDS),
+        control=Control(lease_seconds=lease_seconds),
         store=StoreSettings(dead_seconds=5),
     )
 
 
-def service_in(folder: Path, fault: Fault, holder: str) -> ReleaseService:
+def service_in(folder: Path, fault: Fault, holder: str, lease_seconds: float = LEASE_SECONDS) -> ReleaseService:
     store = FaultyStore(f"sqlite:///{folder}/store.db", fault)
     registry = FaultyRegistry(folder / "registry", fault)
-    return ReleaseService(store, registry, settings(), SystemClock(), holder)
+    return ReleaseService(store, registry, settings(lease_seconds), SystemClock(), holder)
 
 
 def run(case: Case) -> None:
@@ -131,11 +133,13 @@ def cases() -> None:
 
 
 def lead(folder: str, holder: str) -> None:
-    service = service_in(Path(folder), Fault(0), holder)
+    service = service_in(Path(folder), Fault(0), holder, LEADER_LEASE_SECONDS)
     pause = threading.Event()
+    told, fresh = Path(folder, f"{holder}.leads"), Path(folder, f"{holder}.leads.new")
     while True:
         service.tick()
-        Path(folder, f"{holder}.leads").write_text(str(service.leads))
+        fresh.write_text(str(service.leads))
+        fresh.replace(told)  # whole for whoever reads it at this instant
         pause.wait(TICK_SECONDS)
 
 
