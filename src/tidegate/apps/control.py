@@ -154,6 +154,7 @@ class ControlPlane:
                     Ticker(self._steps(services), self._clock, self.stopping, seconds).run()
                     services.releases.stop()
                     aside.join(CHORES_SECONDS)
+                    services.experiments.leave()
                     return
         except UserError as error:
             self.error = error

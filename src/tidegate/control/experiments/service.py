@@ -16,6 +16,7 @@ from tidegate.control.access import audit
 from tidegate.control.experiments.experiment import CONTROL, WHOLE, Experiment, Report, Spec
 from tidegate.control.experiments.plans import in_force, plan_without, splitting, warming
 from tidegate.control.experiments.report import coefficient, make_report, rule_that_holds
+from tidegate.control.lease import Leadership
 from tidegate.control.registry.base import Registry
 from tidegate.control.releases.enact import supersede
 from tidegate.control.releases.events import Superseded
@@ -50,8 +51,7 @@ class ExperimentService:
         self._registry = registry
         self._settings = settings
         self._clock = clock
-        self._holder = holder
-        self._lease: Lease | None = None
+        self._leadership = Leadership(store, clock, LEASE, holder, settings.control.lease_seconds)
         self._due: dict[str, float] = {}
 
     def start(self, spec: Spec, *, who: str, reason: str = "") -> Experiment:
@@ -130,7 +130,7 @@ class ExperimentService:
         with self._store.read() as unit:
             running = [_experiment(row) for row in unit.experiments.list(limit=MOST_OPEN, open=True)]
         self._due = {one.name: self._due[one.name] for one in running if one.name in self._due}
-        lease = self._held() if running else None
+        lease = self._leadership.take() if running else None
         if lease is None:
             return
         for experiment in running:
@@ -139,21 +139,16 @@ class ExperimentService:
             except StoreAway:
                 raise
             except LeaseLost as error:
-                logger.info("experiments: %s", error)
-                self._lease = None
+                self._leadership.lose(str(error))
                 return
             except Conflict as error:  # a person was first; the next look sees what came of it
                 logger.info("experiment %s: %s", experiment.name, error)
             except Exception:
                 logger.exception("experiment %s: the look failed", experiment.name)
 
-    def _held(self) -> Lease | None:
-        """The lease, taken or renewed in good time."""
-        now, seconds = self._clock.wall(), self._settings.control.lease_seconds
-        if self._lease is None or not seconds / 2 < self._lease.expires - now <= seconds:
-            with self._store.begin() as unit:
-                self._lease = unit.leases.acquire(LEASE, self._holder, now, seconds)
-        return self._lease
+    def leave(self) -> None:
+        """Hands the lease back, so that another control plane goes on at once."""
+        self._leadership.give_back()
 
     def _look(self, experiment: Experiment, lease: Lease) -> None:
         """Reads, which takes long when there is much, apart from writing, for which everybody waits."""

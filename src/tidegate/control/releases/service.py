@@ -16,6 +16,7 @@ import msgspec
 
 from tidegate.clock import Clock
 from tidegate.control.access import audit
+from tidegate.control.lease import Leadership
 from tidegate.control.registry.base import CHAMPION, Registry
 from tidegate.control.releases import configured
 from tidegate.control.releases.aliases import Aliases
@@ -31,7 +32,7 @@ from tidegate.control.releases.replay import Replayed, replayed
 from tidegate.control.releases.starting import alias_of, candidate_for, check_plan, check_source, free_endpoint
 from tidegate.errors import Conflict, LeaseLost, NotFound, StoreAway, TidegateError
 from tidegate.settings import ReleaseSettings, Settings
-from tidegate.storage.records import Lease, Published
+from tidegate.storage.records import Published
 from tidegate.storage.store import Store, Unit
 from tidegate.types import ModelRef
 
@@ -63,9 +64,10 @@ class ReleaseService:
         self._registry = registry
         self._settings = settings
         self._clock = clock
-        self._holder = holder
         self._new_id = new_id
-        self._lease: Lease | None = None
+        self._leadership = Leadership(store, clock, LEASE, holder, settings.control.lease_seconds)
+        self._token = 0
+        """Of the lease under which ``_looking`` remembers."""
         self._looking = Looking(store, settings, clock, prometheus or Prometheus())
         self._aliases = Aliases(store, registry, settings, clock)
         self._away = False
@@ -73,7 +75,7 @@ class ReleaseService:
     @property
     def leads(self) -> bool:
         """Whether this one looks at releases."""
-        return self._lease is not None
+        return self._leadership.held
 
     def start(
         self,
@@ -190,25 +192,21 @@ class ReleaseService:
                 logger.warning("releases wait for the store: %s", error)
             self._away = True
         except LeaseLost as error:
-            self._step_down(str(error))
+            self._leadership.lose(str(error))
         else:
             self._away = False
 
     def stop(self) -> None:
         """Hands the lease back, so that another control plane goes on at once."""
-        if self._lease is None:
-            return
-        lease, self._lease = self._lease, None
-        try:
-            with self._store.begin() as unit:
-                unit.leases.give_back(lease)
-        except StoreAway:
-            logger.info("the lease %s runs out by itself: the store is away", LEASE)
+        self._leadership.give_back()
 
     def _tick(self) -> None:
-        lease = self._held()
+        lease = self._leadership.take()
         if lease is None:
             return
+        if lease.token != self._token:
+            self._looking.forget()
+            self._token = lease.token
         for release in self._looking.due():
             try:
                 after = self._looking.look(release, lease)
@@ -222,28 +220,6 @@ class ReleaseService:
             except Exception:  # one release that cannot be looked at must not stop the others
                 self._looking.forget(release.id)
                 logger.exception("release %s: the look failed", release.id)
-
-    def _held(self) -> Lease | None:
-        """The lease, taken or renewed in good time; None while another holds it."""
-        now, seconds = self._clock.wall(), self._settings.control.lease_seconds
-        if self._lease is not None and seconds / 2 < self._lease.expires - now <= seconds:
-            return self._lease
-        with self._store.begin() as unit:
-            lease = unit.leases.acquire(LEASE, self._holder, now, seconds)
-        if lease is None:
-            self._step_down("another one has taken the lease")
-            return None
-        if self._lease is None or self._lease.token != lease.token:
-            logger.info("this control plane looks at releases now")
-            self._looking.forget()
-        self._lease = lease
-        return lease
-
-    def _step_down(self, why: str) -> None:
-        if self._lease is not None:
-            logger.warning("this control plane does not look at releases any more: %s", why)
-        self._lease = None
-        self._looking.forget()
 
     def _start(
         self, endpoint: str, found: ModelRef, plan: ReleaseSettings, who: str, reason: str, requested_by: RequestedBy

@@ -322,6 +322,16 @@ def test_of_two_control_planes_one_acts(plane: Plane) -> None:
     assert second.get("button").state == "pending", "and does nothing now that the second has it"
 
 
+def test_the_lease_that_is_handed_back_is_taken_at_once(plane: Plane) -> None:
+    second = ExperimentService(plane.store, Paths(), Settings(), plane.clock, "two")
+    second.start(a_spec(), who="ann")
+    plane.service.tick()
+    plane.acknowledge("a")
+    plane.service.leave()
+    second.tick()
+    assert second.get("button").warm
+
+
 def test_a_lease_that_is_lost_during_a_look_writes_nothing(tmp_path: Path) -> None:
     clock = Stalling()
     store = sqlite_store(tmp_path, clock)
