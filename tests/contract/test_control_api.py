@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -159,3 +160,10 @@ def try_operation(operation: Any, mode: GenerationMode, url: str, headers: dict[
 
     with contextlib.suppress(Unsatisfiable):  # an operation without parameters has no wrong ones
         send()
+
+
+def test_connections_that_say_nothing_do_not_shut_others_out(controlled: Controlled) -> None:
+    with contextlib.ExitStack() as silent:
+        for _ in range(700):
+            silent.enter_context(socket.create_connection(("127.0.0.1", controlled.port), 10))
+        until(lambda: httpx.get(f"{controlled.url}/healthz", timeout=5).status_code == 200, "an answer", 15)

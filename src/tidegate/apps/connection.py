@@ -46,7 +46,7 @@ class Connection(HttpToolsProtocol):
             self.transport.write(_TOO_LARGE)
             self.transport.close()
 
-    def close_if_silent(self, now: float) -> None:
-        """``now`` is the loop's time."""
-        if self.reads_head and now - self._since > SILENT_SECONDS:
+    def close_if_silent(self, now: float, patience: float = SILENT_SECONDS) -> None:
+        """``now`` is the loop's time; ``patience`` in seconds."""
+        if self.reads_head and now - self._since > patience:
             self.transport.close()

@@ -23,7 +23,7 @@ import msgspec
 import uvicorn
 
 from tidegate import __version__, logs
-from tidegate.apps.connection import Connection
+from tidegate.apps.connection import SILENT_SECONDS, Connection
 from tidegate.apps.serve import bind
 from tidegate.clock import Clock, SystemClock
 from tidegate.config import Loaded
@@ -57,6 +57,10 @@ GRACE_SECONDS = 10
 MOST_IN_FLIGHT = 512
 LOOK_TICKS = 50
 """Of uvicorn's ticks, ten a second: how often silent connections are looked for."""
+CROWDED = MOST_IN_FLIGHT // 2
+"""With more connections than this, one that says nothing is closed after ``CROWDED_SECONDS``, so that it takes no place
+from those that do."""
+CROWDED_SECONDS = 1.0
 
 
 def control(loaded: Loaded) -> None:
@@ -258,11 +262,12 @@ class _Uvicorn(uvicorn.Server):
         yield
 
     async def on_tick(self, counter: int) -> bool:
-        if counter % LOOK_TICKS == 0:
+        crowded = len(self.server_state.connections) > CROWDED
+        if crowded or counter % LOOK_TICKS == 0:
             now = asyncio.get_running_loop().time()
             for connection in list(self.server_state.connections):
                 if isinstance(connection, Connection):
-                    connection.close_if_silent(now)
+                    connection.close_if_silent(now, CROWDED_SECONDS if crowded else SILENT_SECONDS)
         return await super().on_tick(counter)
 
 

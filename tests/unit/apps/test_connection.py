@@ -106,6 +106,15 @@ async def test_a_silent_connection_is_closed(first: bytes) -> None:
     assert transport.closed
 
 
+async def test_who_has_little_patience_closes_it_sooner() -> None:
+    connection, transport = connect()
+    now = asyncio.get_running_loop().time()
+    connection.close_if_silent(now + 0.5, patience=1)
+    assert not transport.closed
+    connection.close_if_silent(now + 1.5, patience=1)
+    assert transport.closed
+
+
 async def test_a_connection_between_two_requests_is_left_to_its_own_timer() -> None:
     connection, transport = connect()
     connection.data_received(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
