@@ -92,6 +92,7 @@ def test_an_endpoint_shows_who_has_what_since_when(plane: Plane) -> None:
     assert {one["instance"]: one["effect_seconds"] for one in view["instances"]} == pytest.approx(
         {"a:1": 0.2, "b:1": 0.4}
     )
+    assert "\ntidegate_snapshot_effect_seconds 0.4\n" in plane.client.get("/metrics").text
     assert len(plane.client.get("/api/v1/instances", headers=headers).json()["items"]) == 2
     shown = plane.client.get(f"/api/v1/snapshots/{number}", headers=headers).json()
     assert list(shown["snapshot"]["endpoints"]) == ["iris"]
