@@ -134,6 +134,22 @@ def halt(name: str, pid: int, patience: float = 20.0) -> None:
             process.kill()
 
 
+@contextlib.contextmanager
+def paused(pid: int) -> Iterator[None]:
+    """The process and all its children hang; one that ends by itself at this moment is no matter."""
+    own = psutil.Process(pid)
+    tree = [own, *own.children(recursive=True)]
+    try:
+        for process in tree:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.suspend()
+        yield
+    finally:
+        for process in tree:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
+
+
 def _lives(process: psutil.Process) -> bool:
     """Not ended; one that only waits for its parent to notice has."""
     with contextlib.suppress(psutil.NoSuchProcess):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-import signal
 import statistics
 import textwrap
 import time
@@ -18,7 +18,7 @@ from sqlalchemy.engine import make_url
 from tests.caller import Load, anew, sum_of_row
 from tests.chaos.test_two_phases import SLOW_IN_ALL_BUT_ONE, Flags
 from tests.process import Server, free_port, serving, until
-from tests.services import halt, launch, running
+from tests.services import halt, launch, paused, running
 from tidegate.keys import KeyFacts, compose, digest, encode_facts, new_key
 from tidegate.storage.records import Acknowledgement, KeyRow, Published
 from tidegate.storage.store import Store, open_store
@@ -271,6 +271,11 @@ def postgres(tmp_path: Path) -> Iterator[tuple[str, int, Path]]:
         yield started.url, started.pid, folder
 
 
+def followed(server: Server) -> tuple[int, str, str]:
+    shown = server.call("GET", "/info").json
+    return shown["snapshot"], shown["source"], shown["store"]
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_serving_goes_on_while_the_store_is_stopped_or_paused(
     tmp_path: Path, postgres: tuple[str, int, Path], workers: int
@@ -278,27 +283,21 @@ def test_serving_goes_on_while_the_store_is_stopped_or_paused(
     """R8: predictions go on; what the store says counts again as soon as it is back, by itself."""
     url, pid, folder = postgres
     control = Control(url)
-    with serving(tmp_path, config(control), workers=workers) as server:
+    with contextlib.closing(control.store), serving(tmp_path, config(control), workers=workers) as server:
         control.bring(Variant("baseline", fake(1.0)))
         with Load(server.port, sum_of_row(1.0, 2.0, 3.0), clients=2, pause=0.005) as load:
-            for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
-                process.send_signal(signal.SIGSTOP)
-            answered = load.tally.answered
-            until(lambda: load.tally.answered > answered + 200, "answers while the store hangs")
-            for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
-                process.send_signal(signal.SIGCONT)
+            with paused(pid):
+                answered = load.tally.answered
+                until(lambda: load.tally.answered > answered + 200, "answers while the store hangs")
             control.bring(Variant("baseline", fake(2.0)))
             halt("postgresql", pid)
-            server.wait_logged("the store is away")
+            until(lambda: followed(server) == (3, "store", "away"), "the store is away")
             answered = load.tally.answered
             until(lambda: load.tally.answered > answered + 200, "answers without a store")
             assert server.is_ready()
-            shown = server.call("GET", "/info").json
-            assert (shown["snapshot"], shown["source"], shown["store"]) == (3, "store", "away")
             launch("postgresql", folder, make_url(url).port or 0)
-            server.wait_logged("the store is back")
+            until(lambda: followed(server) == (3, "store", "following"), "the store is back")
             control.bring(Variant("baseline", fake(3.0)))
         load.tally.assert_clean(at_least=400)
         assert answer(server) == 3.0
         assert server.log.count("the store is away") <= 3, "it is said, not repeated"
-    control.store.close()

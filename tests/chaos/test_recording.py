@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -10,12 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]
 import pytest
 
 from tests.caller import Caller, Load, sum_of_row
 from tests.process import Server, serving, until
-from tests.services import running
+from tests.services import paused, running
 from tidegate.observations import VariantWindow
 from tidegate.storage.store import Store, open_store
 from tidegate.types import EndpointPlan, Exposing, ModelRef, RoutingSnapshot, Variant
@@ -172,20 +170,15 @@ def test_a_paused_database_harms_no_answer(tmp_path: Path) -> None:
 def check_paused(folder: Path, url: str, pid: int) -> None:
     folder.mkdir()
     store = open_store(url, migrate=True)
-    own = psutil.Process(pid)
     with serving(folder, config(url, buffer_mb=0.5)) as server:
         publish(store, server)
         with Load(server.port, sum_of_row(0.0), clients=4, most=200) as clients:
             clients.join(60).assert_clean(200)
         until(lambda: requests(store) == 200, "the store has it")
-        for process in [own, *own.children(recursive=True)]:
-            process.send_signal(signal.SIGSTOP)
-        with Load(server.port, sum_of_row(0.0), clients=4) as clients:
+        with paused(pid), Load(server.port, sum_of_row(0.0), clients=4) as clients:
             until(lambda: server.counted("tidegate_events_dropped_total", kind="event") > 0, "events are dropped", 60)
             assert feed(server) == 503
         clients.tally.assert_clean()
-        for process in [*own.children(recursive=True), own]:
-            process.send_signal(signal.SIGCONT)
         asked = 200 + clients.tally.answered
         until(lambda: requests(store) == asked, f"all of {asked} requests are in windows afterwards", 90)
         assert server.stop() == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 import uuid
@@ -13,7 +14,7 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from tests.services import running
+from tests.services import paused, running
 from tests.unit.control.registry.contract import RegistryContract
 from tidegate import settings
 from tidegate.control.registry.base import Registry, RegistryAway
@@ -134,16 +135,13 @@ def test_a_server_that_is_away_is_said_in_time(breakable: Any, name: str, monkey
     registry = MlflowRegistry(settings.Registry(kind="mlflow", uri=breakable.url))
     assert registry.versions("") == []
     tree = [psutil.Process(breakable.pid), *psutil.Process(breakable.pid).children(recursive=True)]
-    for process in tree:
-        process.suspend()
     began = time.monotonic()
-    with pytest.raises(RegistryAway):
+    with paused(breakable.pid), pytest.raises(RegistryAway):
         registry.versions("")
-    for process in tree:
-        process.resume()
     assert registry.versions("") == []  # it comes back by itself
     for process in reversed(tree):
-        process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
     with pytest.raises(RegistryAway, match="MLflow") as caught:
         registry.set_alias(name, "champion", "1")
     assert "\n" not in str(caught.value)

@@ -9,11 +9,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]
 import pytest
 
 from tests.process import Server, serving, until
-from tests.services import running
+from tests.services import paused, running
 from tidegate import settings
 from tidegate.control.registry.base import Registry
 from tidegate.control.registry.files import FilesRegistry
@@ -169,14 +168,11 @@ def test_predictions_go_on_while_mlflow_is_away(name: str, tmp_path: Path) -> No
         configured = config(started.url, "mlflow", iris=f"models:/{name}@champion")
         with serving(tmp_path, configured, environment=told) as server:
             assert version_of(server)[0] == "1"
-            hung = [psutil.Process(started.pid), *psutil.Process(started.pid).children(recursive=True)]
-            for process in hung:
-                process.suspend()
-            server.signal_reload()
-            until(lambda: version_of(server)[0] == "1" and "stays in force" in server.log, "the reload gives up", 60)
-            assert f"models:/{name}@champion: MLflow does not say" in server.log
-            for process in hung:
-                process.resume()
+            with paused(started.pid):
+                server.signal_reload()
+                kept = "stays in force"
+                until(lambda: version_of(server)[0] == "1" and kept in server.log, "the reload gives up", 60)
+                assert f"models:/{name}@champion: MLflow does not say" in server.log
             register(registry, name, tmp_path, 3.0)
             server.signal_reload()
             until(lambda: version_of(server)[0] == "2", "the new champion answers", 60)

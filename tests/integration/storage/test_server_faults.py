@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from tests.process import until
-from tests.services import Running, halt, launch, running
+from tests.services import Running, halt, launch, paused, running
 from tests.unit.storage.makers import START, a_change, a_release, a_snapshot
 from tidegate.errors import Conflict, StoreAway
 from tidegate.storage import postgres
@@ -35,28 +35,18 @@ class Server:
         halt("postgresql", self._pid)
 
     def kill(self) -> None:
-        tree = self._tree()
+        main = psutil.Process(self._pid)
+        tree = [main, *main.children(recursive=True)]
         for process in tree:
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         psutil.wait_procs(tree, timeout=20)
 
     def start(self) -> None:
         self._pid = launch("postgresql", self._folder, make_url(self.url).port or 0).pid
 
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        tree = self._tree()
-        for process in tree:
-            process.suspend()
-        try:
-            yield
-        finally:
-            for process in reversed(tree):
-                process.resume()
-
-    def _tree(self) -> list[psutil.Process]:
-        main = psutil.Process(self._pid)
-        return [main, *main.children(recursive=True)]
+    def paused(self) -> contextlib.AbstractContextManager[None]:
+        return paused(self._pid)
 
 
 @pytest.fixture
