@@ -292,11 +292,13 @@ def test_serving_goes_on_while_the_store_is_stopped_or_paused(
             control.bring(Variant("baseline", fake(2.0)))
             halt("postgresql", pid)
             until(lambda: followed(server) == (3, "store", "away"), "the store is away")
+            server.wait_logged("the store is away")
             answered = load.tally.answered
             until(lambda: load.tally.answered > answered + 200, "answers without a store")
             assert server.is_ready()
             launch("postgresql", folder, make_url(url).port or 0)
             until(lambda: followed(server) == (3, "store", "following"), "the store is back")
+            server.wait_logged("the store is back")
             control.bring(Variant("baseline", fake(3.0)))
         load.tally.assert_clean(at_least=400)
         assert answer(server) == 3.0

@@ -20,6 +20,7 @@ from tidegate.settings import Settings
 from tidegate.types import EndpointPlan, ModelRef
 
 if TYPE_CHECKING:
+    from tidegate.storage.records import Acknowledgement
     from tidegate.storage.store import Store
 
 PERIOD = 60.0
@@ -319,6 +320,14 @@ def distribution(bins: Mapping[int, int], per_decade: int = 16) -> list[tuple[fl
         (edge(bar * width), edge((bar + 1) * width), coarse.get(bar, 0) / total)
         for bar in range(min(coarse), max(coarse) + 1)
     ]
+
+
+def effect_of(beat: Beat, word: Acknowledgement | None, published: float) -> float | None:
+    """Seconds from a publication until the instance had it in force; None while it has not, and for one that started
+    later and found it there."""
+    if word is None or word.error or beat.started > published:
+        return None
+    return max(0.0, word.time - published)
 
 
 class Figures:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Response
 from tidegate.control.api import examples
 from tidegate.control.api.calls import Call, Cursor, Limit, Operating, give, in_pages
 from tidegate.control.api.documents import documented
-from tidegate.control.figures import EndpointFigures, InstanceHealth, Split, VariantFigures
+from tidegate.control.figures import EndpointFigures, InstanceHealth, Split, VariantFigures, effect_of
 from tidegate.errors import NotFound
 from tidegate.storage.records import Acknowledgement
 
@@ -18,7 +18,8 @@ router = APIRouter(prefix="/api/v1/endpoints", tags=["endpoints"])
 
 
 class Having(msgspec.Struct, frozen=True, kw_only=True):
-    """A serving instance beside the newest snapshot. ``effect_seconds`` from the publication to its acknowledgement."""
+    """A serving instance beside the newest snapshot. ``effect_seconds`` from the publication to its acknowledgement; null
+    for one that started later, and found it there."""
 
     instance: str
     state: str
@@ -42,7 +43,8 @@ class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
     """Newest number published; instances that have it are in ``instances``."""
     published: float
     effect_seconds: float | None
-    """From the newest publication until the last live instance had it; null until then, and before the first."""
+    """From the newest publication until the last of the instances that were there had it; null until then, and when there
+    were none."""
     total: VariantFigures
     variants: dict[str, VariantFigures]
     instances: tuple[Having, ...]
@@ -90,7 +92,7 @@ def _view(figures: EndpointFigures, having: list[Having], *, snapshot: int, publ
         plan=figures.splits,
         snapshot=snapshot,
         published=published,
-        effect_seconds=max(times) if live and len(times) == len(live) else None,
+        effect_seconds=max(times, default=None) if all(one.acknowledged is not None for one in live) else None,
         total=figures.total,
         variants=dict(figures.variants),
         instances=tuple(having),
@@ -107,7 +109,7 @@ def _having(one: InstanceHealth, endpoint: str, acknowledged: dict[str, Acknowle
         state=one.state,
         snapshot=one.beat.snapshot,
         acknowledged=word.time if word is not None and good else None,
-        effect_seconds=max(0.0, word.time - published) if word is not None and good else None,
+        effect_seconds=effect_of(one.beat, word, published),
         error=(word.error if word is not None else "") or one.beat.error,
         models=dict(one.beat.models.get(endpoint, {})),
     )

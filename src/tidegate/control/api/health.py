@@ -12,6 +12,7 @@ from tidegate import __version__
 from tidegate.control.api.calls import caller_of, give, services_of
 from tidegate.control.api.documents import documented
 from tidegate.control.api.services import Services
+from tidegate.control.figures import effect_of
 from tidegate.control.releases.release import OPEN, Release
 from tidegate.errors import NotReady, StoreAway, UserError
 from tidegate.types import Verdict
@@ -25,8 +26,8 @@ MOST_RELEASES = 200
 METRICS: Mapping[str, str] = {
     "tidegate_build_info": "Always 1; the version is a label.",
     "tidegate_snapshot_number": "Newest routing snapshot published; 1 is what the configuration says.",
-    "tidegate_snapshot_effect_seconds": "From the publication of the newest snapshot to the last acknowledgement of it: how long "
-    "a decision took until it was in force.",
+    "tidegate_snapshot_effect_seconds": "From the publication of the newest snapshot to the last acknowledgement of it by an "
+    "instance that was there: how long a decision took until it was in force.",
     "tidegate_release_evidence": "Evidence against the candidate of an open release, as a share of what rolls it back: 1 does. "
     "Bounds that claim no statistics are 0 or 1. By release and guardrail.",
     "tidegate_release_share": "Share of traffic that the candidate of an open release gets, 0 to 1. By endpoint.",
@@ -68,9 +69,11 @@ def metrics(request: Request, services: Annotated[Services, Depends(services_of)
         caller_of(request)
     with services.store.read() as unit:
         latest = unit.snapshots.latest()
-        words = unit.instances.acknowledgements(latest.number) if latest else []
+        words = {word.instance: word for word in unit.instances.acknowledgements(latest.number)} if latest else {}
+        beats = unit.instances.all()
         rows = unit.releases.list(open=True, limit=MOST_RELEASES)
-    effect = [max(0.0, word.time - latest.published) for word in words if not word.error] if latest else []
+    times = [effect_of(beat, words.get(beat.instance), latest.published) for beat in beats] if latest else []
+    effect = [seconds for seconds in times if seconds is not None]
     releases = [msgspec.json.decode(row.body, type=Release) for row in rows]
     lines = [
         *_gauge("tidegate_build_info", [(f'version="{__version__}"', 1)]),

@@ -193,6 +193,7 @@ class ReleaseService:
             self._away = True
         except LeaseLost as error:
             self._leadership.lose(str(error))
+            self._looking.forget()
         else:
             self._away = False
 
@@ -202,11 +203,11 @@ class ReleaseService:
 
     def _tick(self) -> None:
         lease = self._leadership.take()
+        if lease is None or lease.token != self._token:
+            self._looking.forget()
         if lease is None:
             return
-        if lease.token != self._token:
-            self._looking.forget()
-            self._token = lease.token
+        self._token = lease.token
         for release in self._looking.due():
             try:
                 after = self._looking.look(release, lease)

@@ -92,13 +92,25 @@ def test_an_endpoint_shows_who_has_what_since_when(plane: Plane) -> None:
     assert {one["instance"]: one["effect_seconds"] for one in view["instances"]} == pytest.approx(
         {"a:1": 0.2, "b:1": 0.4}
     )
-    assert "\ntidegate_snapshot_effect_seconds 0.4\n" in plane.client.get("/metrics").text
     assert len(plane.client.get("/api/v1/instances", headers=headers).json()["items"]) == 2
     shown = plane.client.get(f"/api/v1/snapshots/{number}", headers=headers).json()
     assert list(shown["snapshot"]["endpoints"]) == ["iris"]
     assert len(shown["acknowledgements"]) == 2
     assert plane.client.get("/api/v1/snapshots/99", headers=headers).status_code == 404
     assert plane.client.get("/api/v1/snapshots/0", headers=headers).status_code == 422
+    with plane.store.begin() as unit:  # one that starts an hour later says nothing of how long the decision took
+        late = Beat(
+            instance="c:1", host="h", port=1, pid=1, workers=1, started=now + 3600, time=now + 3600, snapshot=number
+        )
+        unit.instances.beat(late)
+        unit.instances.acknowledge(number, "c:1", now + 3600)
+    plane.clock.advance(3600)
+    assert "\ntidegate_snapshot_effect_seconds 0.4\n" in plane.client.get("/metrics").text
+    with plane.store.begin() as unit:
+        unit.instances.beat(msgspec.structs.replace(late, instance="b:1"))
+        unit.instances.acknowledge(number, "b:1", now + 3600)
+    view = plane.client.get("/api/v1/endpoints/iris", headers=headers).json()
+    assert {one["instance"]: one["effect_seconds"] for one in view["instances"]}["b:1"] is None
 
 
 def test_feedback_is_kept_and_counted(plane: Plane) -> None:

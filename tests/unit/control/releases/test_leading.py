@@ -39,6 +39,23 @@ def test_the_lease_that_is_handed_back_is_taken_at_once(plane: Plane) -> None:
     assert not plane.service.leads
 
 
+def test_a_leader_that_takes_its_place_again_knows_what_the_other_did(plane: Plane) -> None:
+    """It slept through the whole turn of the other, and never heard that it was not the leader."""
+    release = plane.start()
+    plane.seconds(2)
+    second = plane.another("two")
+    plane.seconds(11, service=second)
+    tick = second.get(release.id).tick
+    assert second.leads
+    assert second.get(release.id).state == "ramping"
+    second.stop()
+    plane.seconds(40)
+    assert plane.service.get(release.id).tick > tick
+    assert plane.service.get(release.id).state == "promoted"
+    replay = plane.service.replay(release.id)
+    assert replay.agrees, replay.findings
+
+
 def test_a_person_acts_through_any_of_them(plane: Plane) -> None:
     release = plane.start()
     plane.seconds(3)
