@@ -125,8 +125,10 @@ def run(port: int, control_port: int, folder: Path, traffic: float, seconds: flo
             tell(client, calls, lambda: watched(planes, log_path, end))
         show(planes, port, end, log_path)
     finally:
-        calls.stop()
-        stop(planes)
+        try:
+            calls.stop()
+        finally:  # a second Ctrl-C while the calls end must not leave the planes behind
+            stop(planes)
 
 
 def tell(client: ControlClient, calls: Traffic, look: Callable[[], bool]) -> None:
@@ -246,15 +248,19 @@ def wait_until_ready(planes: subprocess.Popen[bytes], ports: tuple[int, ...], lo
     waiting = list(ports)
     while waiting and time.monotonic() < end:
         _alive(planes, log)
-        try:
-            if get(waiting[0], "/readyz")[0] == 200:
-                waiting.pop(0)
-                continue
-        except OSError:
-            pass
-        _pause(planes, 0.05)
+        if _ready(waiting[0]):
+            waiting.pop(0)
+        else:
+            _pause(planes, 0.05)
     if waiting:
         raise UserError(f"port {waiting[0]} was not ready after {START_SECONDS:g} s; {log} ends with:\n{tail(log)}")
+
+
+def _ready(port: int) -> bool:
+    try:
+        return get(port, "/readyz")[0] == 200
+    except OSError:  # nobody listens there yet
+        return False
 
 
 def get(port: int, path: str) -> tuple[int, bytes]:

@@ -42,9 +42,11 @@ class Traffic:
             thread.start()
 
     def stop(self) -> None:
+        """Also before it was started: whoever ends early, for a server that does not come up, still has to clean up."""
         self._ended.set()
         for thread in self.threads:
-            thread.join(5.0)
+            if thread.is_alive():
+                thread.join(5.0)
 
     def _call(self) -> None:
         chance = random.Random(0)  # noqa: S311
