@@ -8,10 +8,12 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import msgspec
+from sqlalchemy import update
 
 from tidegate.clock import Clock
 from tidegate.control.access import audit
 from tidegate.control.access.caller import Caller
+from tidegate.storage.tables import sessions
 
 if TYPE_CHECKING:
     from tidegate.control.access.keys import Keys
@@ -88,11 +90,8 @@ class Sessions:
         expires = min(now + self._seconds, row.created + LONGEST_SECONDS)
         if expires - row.expires < min(RENEW_SECONDS, self._seconds / 2):
             return row.expires
-        with self._store.begin() as unit:
-            if unit.sessions.get(row.digest) is None:  # closed meanwhile: it stays closed
-                return row.expires
-            unit.sessions.remove(row.digest)
-            unit.sessions.add(msgspec.structs.replace(row, expires=expires))
+        with self._store.begin() as unit:  # one statement: what was closed meanwhile stays closed
+            unit.connection.execute(update(sessions).where(sessions.c.digest == row.digest).values(expires=expires))
         return expires
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,16 @@ def test_no_session_lasts_for_ever(access: Access, key: str, clock: ManualClock)
     clock.advance(HOUR / 2)
     with pytest.raises(NotAuthenticated):
         access.by_cookie(opened.token, "")
+
+
+def test_many_requests_at_once_make_a_session_last(access: Access, key: str, clock: ManualClock) -> None:
+    """As a page of the console sends them."""
+    opened = access.sign_in(key, "")
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(20):
+            clock.advance(HOUR / 30)
+            callers = pool.map(lambda _: access.by_cookie(opened.token, ""), range(8))
+            assert {caller.expires for caller in callers} == {clock.wall() + HOUR}
 
 
 def test_a_revoked_key_ends_its_sessions(access: Access, key: str) -> None:
