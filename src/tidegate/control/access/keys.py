@@ -99,10 +99,11 @@ class Keys:
             before = _view(row, now)
             if before.state in ("expired", "revoked"):
                 return before
-            self._keep_an_administrator(unit, before, now)
             unit.keys.revoke(key, now)
             after = _view(_found(unit, key), now)
             audit.record(unit, who, "key.revoke", f"key:{key}", at=now, before=before, after=after, reason=reason)
+            # Only now: changes stand in line for the audit log, and so see what the one before them has revoked.
+            self._keep_an_administrator(unit, before, now)
         return after
 
     def rotate(self, key: str, *, who: str, grace: float, reason: str = "") -> Created:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,23 @@ def test_the_last_administrator_cannot_lock_the_door(keys: Keys) -> None:
         keys.revoke(first.view.id, who="root")
     keys.create(ADMIN, who="root")
     assert keys.revoke(first.view.id, who="root").state == "revoked"
+
+
+def test_two_administrators_who_revoke_each_other_at_once_do_not_lock_the_door_either(keys: Keys) -> None:
+    kept = keys.create(ADMIN, who="tidegate").view.id
+
+    def revoked(key: str) -> bool:
+        try:
+            keys.revoke(key, who="root")
+        except Conflict:
+            return False
+        return True
+
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(10):
+            pair = [kept, keys.create(ADMIN, who="root").view.id]
+            assert sorted(pool.map(revoked, pair)) == [False, True]
+            [kept] = [key for key in pair if keys.counts(key)]
 
 
 def test_last_use_is_written_once_a_minute(keys: Keys, clock: ManualClock) -> None:
