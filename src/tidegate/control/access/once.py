@@ -14,7 +14,7 @@ from tidegate.storage.records import IdempotencyRow
 from tidegate.storage.tables import idempotency
 
 if TYPE_CHECKING:
-    from tidegate.storage.store import Store, Unit
+    from tidegate.storage.store import Store
 
 KEEP_SECONDS = 86_400.0
 """How long an answer is kept."""
@@ -33,6 +33,8 @@ class Once:
         self._key = key
         self._who = who
         self._request = request
+        self._claimed = 0.0
+        """When; a claim of another time is another's, who came after this one had been under way for too long."""
 
     def claim(self) -> IdempotencyRow | None:
         """The kept answer, or None: then the request is to be carried out now. Raises InvalidInput when the key came with
@@ -51,8 +53,9 @@ class Once:
                     raise Conflict("the first request with this Idempotency-Key is still under way")
             if row is not None:
                 # This very row: another call may have claimed the key meanwhile, and its claim stays.
-                unit.connection.execute(delete(idempotency).where(self._own(), idempotency.c.created == row.created))
+                unit.connection.execute(delete(idempotency).where(self._of(row.created)))
             unit.idempotency.put(IdempotencyRow(self._key, self._who, self._request, UNDER_WAY, "", now))
+        self._claimed = now
         return None
 
     @contextmanager
@@ -62,15 +65,13 @@ class Once:
             yield
         except BaseException:
             with self._store.begin() as unit:
-                self._forget(unit)
+                unit.connection.execute(delete(idempotency).where(self._of(self._claimed)))
             raise
 
     def keep(self, status: int, body: str) -> None:
         with self._store.begin() as unit:
-            unit.connection.execute(update(idempotency).where(self._own()).values(status=status, body=body))
+            query = update(idempotency).where(self._of(self._claimed)).values(status=status, body=body)
+            unit.connection.execute(query)
 
-    def _forget(self, unit: Unit) -> None:
-        unit.connection.execute(delete(idempotency).where(self._own()))
-
-    def _own(self) -> ColumnElement[bool]:
-        return and_(idempotency.c.key == self._key, idempotency.c.who == self._who)
+    def _of(self, claimed: float) -> ColumnElement[bool]:
+        return and_(idempotency.c.key == self._key, idempotency.c.who == self._who, idempotency.c.created == claimed)

@@ -6,11 +6,13 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import msgspec
+import pytest
 
 from tests.unit.control.api.client import Client
 from tests.unit.control.api.plane import Plane
+from tidegate.control.access.once import Once
 from tidegate.control.releases.release import Release
-from tidegate.errors import StoreAway
+from tidegate.errors import Conflict, StoreAway
 from tidegate.storage.store import Store, Unit
 
 URL = "/api/v1/releases"
@@ -109,13 +111,22 @@ def test_what_was_done_is_not_done_again_when_the_store_leaves_before_the_answer
 
 
 def test_a_key_whose_process_died_is_free_after_a_while(plane: Plane) -> None:
-
-    from tidegate.control.access.once import Once
-
     claimed = Once(plane.store, plane.clock, "k1", "someone", "digest")
     assert claimed.claim() is None
     plane.clock.advance(61)
     assert Once(plane.store, plane.clock, "k1", "someone", "digest").claim() is None
+
+
+def test_a_request_that_ends_too_late_leaves_the_claim_of_the_next_alone(plane: Plane) -> None:
+    first, second, third = (Once(plane.store, plane.clock, "k1", "someone", "digest") for _ in range(3))
+    assert first.claim() is None
+    plane.clock.advance(61)
+    assert second.claim() is None
+    with pytest.raises(StoreAway), first.under_way():
+        raise StoreAway("the store was away for long")
+    first.keep(200, "{}")
+    with pytest.raises(Conflict, match="under way"):
+        third.claim()
 
 
 def test_answers_are_forgotten_after_a_day(plane: Plane) -> None:
