@@ -79,6 +79,8 @@ class Following:
         self._pipe: Connection | None = None
         self._reads = False
         self._next: InForce | None = None
+        self._given: InForce | None = None
+        """What was handed over last; one that starts after it knows nothing of it."""
         self._start_at = 0.0
 
     def start(self, now: float) -> None:
@@ -135,6 +137,9 @@ class Following:
         if self._pipe is not None:
             self._pipe.close()
         self._process, self._pipe = None, None
+        waiting, self._next = self._next, self._given
+        if waiting is not None:
+            self.report(waiting)
 
     def report(self, in_force: InForce) -> None:
         """What is in force now. What was not handed over yet is replaced, but for the keys that were used."""
@@ -147,6 +152,7 @@ class Following:
         if self._next is None or not self._reads or self._pipe is None:
             return
         in_force, self._next, self._reads = self._next, None, False
+        self._given = in_force
         if sum(map(len, in_force.models.values())) > _MOST_VARIANTS:
             in_force = msgspec.structs.replace(in_force, models={})
         with contextlib.suppress(OSError, ValueError):
