@@ -26,7 +26,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Sampled(msgspec.Struct, frozen=True, gc=False):
-    """An event before its text: the request's own arrays, which nobody changes."""
+    """An event before its text: arrays of the request alone, which nobody changes."""
 
     event: PredictionEvent
     inputs: Tensors
@@ -92,7 +92,7 @@ class Sampler:
     def sample(
         self, call: Call, snapshot: int, version: Version, ran: Ran, cached: bool, forced: bool, now: float
     ) -> None:
-        outputs = ran.outputs
+        outputs = {name: _own(array) for name, array in ran.outputs.items()}
         event = PredictionEvent(
             request_id=storable(call.request_id),
             process=self._process,
@@ -140,6 +140,12 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return {"bytes": len(value), "sha256": hashlib.sha256(value).hexdigest()}
     return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def _own(array: Array) -> Array:
+    """A part of a batch would keep all of it in memory."""
+    whole: Any = array.base
+    return array if whole is None or getattr(whole, "nbytes", 0) <= array.nbytes else array.copy()
 
 
 def _size(tensors: Tensors) -> int:

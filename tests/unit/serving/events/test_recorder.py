@@ -274,6 +274,22 @@ async def test_an_event_holds_the_prediction(tmp_path: Path) -> None:
     assert 0 < event.seconds < 10
 
 
+async def test_what_waits_keeps_nothing_of_the_batch_that_it_was_a_part_of(tmp_path: Path) -> None:
+    """Or the bound on memory would count a row and hold a batch."""
+    gate = Gate()
+    async with recorded({"baseline": gate}, tmp_path, event_sample=1.0) as plane:
+        asking = [asyncio.create_task(plane.ask(0))]
+        await gate.entered()
+        asking += [asyncio.create_task(plane.ask(number)) for number in range(1, 9)]
+        await asyncio.sleep(0)  # they wait together for the model
+        gate.open()
+        await asyncio.gather(*asking)
+        assert len(gate.batches[1]) == 8
+        kept = [sampled.outputs["predictions"] for sampled in plane.recorder.samples.first(9)]
+    assert sorted(array.item() for array in kept) == list(range(9))
+    assert all(array.base is None or array.base.nbytes == array.nbytes for array in kept)
+
+
 async def test_while_the_store_is_away_answers_go_on_and_what_was_counted_waits(tmp_path: Path) -> None:
     async with recorded(BOTH, tmp_path, shares={"canary": 0}, event_sample=1.0) as plane:
         plane.sink.away = True
