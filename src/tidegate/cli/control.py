@@ -24,6 +24,7 @@ ANSWER_SECONDS = 30.0
 SILENT_SECONDS = 60.0
 """A stream says something at least this often, or it is taken for dead."""
 PAGE = 100
+NOT_NOW = 503
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -55,29 +56,28 @@ class ControlClient:
             "POST", path, json={} if body is None else body, headers={"Idempotency-Key": uuid.uuid4().hex}
         )
 
-    def delete(self, path: str) -> Any:
-        return self._call("DELETE", path)
-
     def pages(self, path: str, limit: int, **query: Any) -> Iterator[Any]:
         """At most ``limit`` items of a list ``{"items": […], "next": cursor or null}``."""
         cursor: str | None = None
         while limit > 0:
             page = self.get(path, limit=min(limit, PAGE), cursor=cursor, **query)
-            items = page if isinstance(page, list) else page.get("items", [])
-            yield from items[:limit]
-            limit -= len(items)
-            cursor = None if isinstance(page, list) else page.get("next")
-            if not cursor or not items:
+            yield from page["items"][:limit]
+            limit -= len(page["items"])
+            cursor = page["next"]
+            if cursor is None:
                 return
 
     def events(self, path: str) -> Iterator[bytes]:
-        """The ``data:`` of each server-sent event, until the server ends the stream. Raises StreamLost when it breaks."""
+        """The ``data:`` of each server-sent event, until the server ends the stream. Raises StreamLost when it breaks, or
+        is refused for now: by a control plane that has just begun, or whose store is away."""
         import httpx
 
         try:
             with self._client.stream("GET", path, timeout=httpx.Timeout(ANSWER_SECONDS, read=SILENT_SECONDS)) as answer:
                 if answer.status_code >= 400:
                     answer.read()
+                    if answer.status_code == NOT_NOW:
+                        raise StreamLost(_detail(answer))
                     self._check(answer)
                 data: list[str] = []
                 for line in answer.iter_lines():

@@ -21,9 +21,9 @@ NOT_PROMOTED = 3
 """Exit code of ``watch`` and ``start --watch`` when the candidate was not promoted."""
 AGAIN_SECONDS = 0.3
 MOST_BREAKS = 200
+"""Times in a row that a broken stream is followed again."""
 PATIENCE = 5
 """Breaks in a row before it is said."""
-"""Times in a row that a broken stream is followed again."""
 
 
 @click.group()
@@ -204,7 +204,7 @@ def _live(client: ControlClient, release: str) -> str:
 
 def _stream(client: ControlClient, release: str) -> Iterator[tuple[dict[str, Any] | None, dict[str, Any]]]:
     """(event, release) as they come, until it has ended; goes on after a break, as often as it takes within reason."""
-    after, breaks = -1, 0
+    after, breaks, state = -1, 0, "pending"
     client.get(f"{PATH}/{part(release)}")  # whether anybody answers, and knows it: a break is waited for only later
     while True:
         try:
@@ -212,12 +212,11 @@ def _stream(client: ControlClient, release: str) -> Iterator[tuple[dict[str, Any
                 happening = shown(msgspec.json.decode(data))
                 event, found = happening.get("event"), happening["release"]
                 after = event["revision"] if event is not None else after
-                breaks = 0
+                breaks, state = 0, found.get("state", "pending")
                 yield event, found
-                if found.get("state") == "inconclusive" and (event is None or event["kind"] == "inconclusive"):
+                if state == "inconclusive" and (event is None or event["kind"] == "inconclusive"):
                     return  # it stays open until a person decides
-            ended = client.get(f"{PATH}/{part(release)}")
-            if ended.get("state", "pending") in (*ENDED_WELL, *ENDED_BADLY):
+            if state in (*ENDED_WELL, *ENDED_BADLY):
                 return
         except StreamLost:
             breaks += 1

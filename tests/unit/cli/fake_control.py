@@ -25,8 +25,8 @@ class FakeControl(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.answers: dict[tuple[str, str], tuple[int, Any]] = {}
-        self.streams: dict[str, list[list[Any]]] = {}
-        """Path -> what each connection gets before it ends."""
+        self.streams: dict[str, list[list[Any] | None]] = {}
+        """Path -> what each connection gets before it ends; None: it is refused with 503."""
         self.asked: list[Asked] = []
 
     @property
@@ -49,14 +49,16 @@ class Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.server.asked.append(Asked(method, self.path, body, headers))
         streams = self.server.streams.get(path)
-        if streams:
+        stream = streams.pop(0) if streams else None
+        if stream is not None:
             self.send_response(200)
             self.send_header("Content-Type", "text/event-stream")
             self.end_headers()
-            for happening in streams.pop(0):
+            for happening in stream:
                 self.wfile.write(b"event: x\ndata: " + json.dumps(happening).encode() + b"\n\n: nothing new\n\n")
             return
-        status, answer = self.server.answers.get((method, path), (404, {"detail": f"nothing at {path}"}))
+        absent = (404, {"detail": f"nothing at {path}"}) if streams is None else (503, {"detail": "not now"})
+        status, answer = self.server.answers.get((method, path), absent)
         content = json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(content)))
