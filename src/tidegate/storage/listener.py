@@ -80,9 +80,9 @@ class SqliteListener:
     def _due(self) -> bool:
         """Whether somebody has written since the last time that this was asked, or it is time anyway."""
         now, before = self._monotonic(), self._version
-        regular = now >= self._look_at
-        if regular:
+        if now >= self._look_at:
             self._look_at = now + REPLACED_SECONDS
+            self._unwatch()  # it may have another file open than the one that is there now
         try:
             if self._watching is None:
                 before = None  # versions of two connections cannot be compared
@@ -93,7 +93,7 @@ class SqliteListener:
         except sqlite3.Error:  # the look finds out what it is
             self._unwatch()
             return True
-        return regular or before is None or self._version != before
+        return before is None or self._version != before
 
     def _unwatch(self) -> None:
         if self._watching is not None:
@@ -105,6 +105,7 @@ class SqliteListener:
             with self._read() as unit:
                 found = unit.connection.execute(text(_NEWEST)).scalar()
         except StoreAway:
+            self._unwatch()  # what was written is not seen yet
             return self._seen
         return found if found is None else int(found)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tests.process import until
 from tests.unit.storage.makers import START, a_snapshot, a_window
+from tidegate.errors import StoreAway
 from tidegate.storage.listener import REPLACED_SECONDS, SqliteListener
 from tidegate.storage.store import Store, Unit, open_store
 
@@ -67,9 +68,12 @@ class Looks:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.number = 0
+        self.away = False
 
     def read(self) -> AbstractContextManager[Unit]:
         self.number += 1
+        if self.away:
+            raise StoreAway("the store is busy")
         return self._store.read()
 
 
@@ -101,5 +105,38 @@ def test_it_is_read_now_and_then_in_case_another_was_put_in_its_place(tmp_path: 
     now[0] += REPLACED_SECONDS
     listener.wait(0)
     assert looks.number == before + 1
+    listener.close()
+    store.close()
+
+
+def test_what_could_not_be_read_when_it_was_written_is_read_at_the_next_look(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    store = open_store(f"sqlite:///{path}", migrate=True)
+    looks = Looks(store)
+    listener = SqliteListener(looks.read, path, monotonic=lambda: 0.0)
+    listener.wait(0)
+    publish(store)
+    looks.away = True
+    assert not listener.wait(0)
+    looks.away = False
+    assert listener.wait(0)
+    listener.close()
+    store.close()
+
+
+def test_of_a_file_that_was_put_in_its_place_it_hears_as_soon(tmp_path: Path) -> None:
+    path, fresh = tmp_path / "store.db", tmp_path / "fresh.db"
+    store = open_store(f"sqlite:///{path}", migrate=True)
+    open_store(f"sqlite:///{fresh}", migrate=True).close()
+    now = [0.0]
+    listener = SqliteListener(store.read, path, monotonic=lambda: now[0])
+    listener.wait(0)
+    for file in tmp_path.glob("store.db*"):
+        file.unlink()
+    fresh.rename(path)
+    now[0] += REPLACED_SECONDS
+    assert not listener.wait(0)
+    publish(store)
+    assert listener.wait(0)
     listener.close()
     store.close()
