@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import func, select
 
 from tidegate.observations import Exposure
-from tidegate.storage.base import Repository, clean, fields_of, in_parts
+from tidegate.storage.base import Repository, clean, fields_of
 from tidegate.storage.tables import exposures
 
 COLUMNS = tuple(exposures.c[name] for name in Exposure.__struct_fields__)
@@ -55,13 +55,6 @@ class Exposures(Repository):
         if len(found) == limit:
             last = found[-1]
             found += self._exposures(query.where(exposures.c.time == last.time, exposures.c.unit > last.unit))
-        return found
-
-    def by_units(self, experiment: str, units: Sequence[str]) -> list[Exposure]:
-        found: list[Exposure] = []
-        for part in in_parts(sorted({clean(unit) for unit in units})):
-            query = select(*COLUMNS).where(exposures.c.experiment == experiment, exposures.c.unit.in_(part))
-            found += self._exposures(query.order_by(exposures.c.unit))
         return found
 
     def _exposures(self, query: Any) -> list[Exposure]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import msgspec
-from sqlalchemy import delete, select
+from sqlalchemy import select
 
 from tidegate.observations import Beat
 from tidegate.storage.base import Repository
@@ -50,7 +50,3 @@ class Instances(Repository):
     def acknowledgements(self, number: int) -> list[Acknowledgement]:
         query = select(acknowledgements).where(acknowledgements.c.number == number)
         return self._rows(Acknowledgement, query.order_by(acknowledgements.c.time, acknowledgements.c.instance))
-
-    def forget(self, before: float) -> int:
-        """Drops instances not heard of since; their acknowledgements stay."""
-        return self._connection.execute(delete(instances).where(instances.c.time < before)).rowcount

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 
 from tidegate.errors import Conflict
@@ -22,15 +22,9 @@ class Idempotency(Repository):
         except IntegrityError as error:
             raise Conflict("the same Idempotency-Key is being used by another call") from error
 
-    def expire(self, before: float) -> int:
-        return self._connection.execute(delete(idempotency).where(idempotency.c.created < before)).rowcount
-
 
 class Deliveries(Repository):
     def add(self, id: str, at: float) -> bool:  # noqa: A002
         """False when it was seen before."""
         query = self._insert(deliveries).on_conflict_do_nothing(index_elements=["id"])
         return self._changed(query, [{"id": clean(id), "received": at}]) == 1
-
-    def expire(self, before: float) -> int:
-        return self._connection.execute(delete(deliveries).where(deliveries.c.received < before)).rowcount

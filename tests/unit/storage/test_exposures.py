@@ -45,11 +45,3 @@ def test_pages_lose_none_of_one_moment(store: Store) -> None:
             pages += page
             after = page[-1].time
     assert sorted(one.unit for one in pages) == sorted(one.unit for one in batch)
-
-
-def test_by_units(store: Store) -> None:
-    with store.begin() as unit:
-        unit.exposures.add([an_exposure(f"u{n:04}") for n in range(1100)])
-    with store.read() as unit:
-        found = unit.exposures.by_units("colours", [f"u{n:04}" for n in range(1000, 1200)])
-    assert [one.unit for one in found] == [f"u{n:04}" for n in range(1000, 1100)]

@@ -21,9 +21,6 @@ def test_live_are_those_heard_of_lately(store: Store) -> None:
     with store.read() as unit:
         assert [beat.instance for beat in unit.instances.live(START, within=10)] == ["a", "b"]
         assert len(unit.instances.all()) == 3
-    with store.begin() as unit:
-        assert unit.instances.forget(START - 10) == 1
-        assert [beat.instance for beat in unit.instances.all()] == ["a", "b"]
 
 
 def test_an_acknowledgement_replaces_the_failure_before(store: Store) -> None:

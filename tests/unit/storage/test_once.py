@@ -19,13 +19,9 @@ def test_the_answer_to_a_repeated_call(store: Store) -> None:
         unit.idempotency.put(row)
     with store.begin() as unit:
         assert unit.idempotency.get("k", "ann") == row
-        assert unit.idempotency.expire(START) == 0
-        assert unit.idempotency.expire(START + 1) == 2
 
 
 def test_a_delivery_counts_once(store: Store) -> None:
     with store.begin() as unit:
         assert unit.deliveries.add("d1", START)
         assert not unit.deliveries.add("d1", START + 1)
-        assert unit.deliveries.expire(START + 1) == 1
-        assert unit.deliveries.add("d1", START + 2)
