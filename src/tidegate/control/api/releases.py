@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import msgspec
@@ -45,6 +46,10 @@ class Act(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 _START = Depends(body_of(StartRelease))
 _ACT = Depends(body_of(Act, optional=True))
+_acting = documented(
+    "operate", Release, takes=Act, body_required=False, example=examples.RELEASE, takes_example=examples.ACT,
+    problems=(404,),
+)  # fmt: skip
 
 
 @router.post("", status_code=201, summary="Start a release")
@@ -87,31 +92,27 @@ def one(call: Operating, release_id: str) -> Response:
 
 
 @router.post("/{release_id}/pause", summary="Hold the share where it is")
-@documented("operate", Release, takes=Act, body_required=False, example=examples.RELEASE, takes_example=examples.ACT,
-            problems=(404,))  # fmt: skip
+@_acting
 def pause(call: Operating, release_id: str, asked: Annotated[Act, _ACT]) -> Response:
-    return _step_in(call, release_id, asked, "pause")
+    return _step_in(call, release_id, asked, call.services.releases.pause)
 
 
 @router.post("/{release_id}/resume", summary="Go on after a pause or an inconclusive end")
-@documented("operate", Release, takes=Act, body_required=False, example=examples.RELEASE, takes_example=examples.ACT,
-            problems=(404,))  # fmt: skip
+@_acting
 def resume(call: Operating, release_id: str, asked: Annotated[Act, _ACT]) -> Response:
-    return _step_in(call, release_id, asked, "resume")
+    return _step_in(call, release_id, asked, call.services.releases.resume)
 
 
 @router.post("/{release_id}/promote", summary="Give the candidate everything, whatever the evidence")
-@documented("operate", Release, takes=Act, body_required=False, example=examples.RELEASE, takes_example=examples.ACT,
-            problems=(404,))  # fmt: skip
+@_acting
 def promote(call: Operating, release_id: str, asked: Annotated[Act, _ACT]) -> Response:
-    return _step_in(call, release_id, asked, "promote")
+    return _step_in(call, release_id, asked, call.services.releases.promote)
 
 
 @router.post("/{release_id}/rollback", summary="Give the old version everything again")
-@documented("operate", Release, takes=Act, body_required=False, example=examples.RELEASE, takes_example=examples.ACT,
-            problems=(404,))  # fmt: skip
+@_acting
 def rollback(call: Operating, release_id: str, asked: Annotated[Act, _ACT]) -> Response:
-    return _step_in(call, release_id, asked, "rollback")
+    return _step_in(call, release_id, asked, call.services.releases.rollback)
 
 
 @router.get("/{release_id}/history", summary="What happened to a release, oldest first")
@@ -149,9 +150,8 @@ def visible(services: Services, caller: Caller, release_id: str) -> Release:
     return _release(row)
 
 
-def _step_in(call: Call, release_id: str, asked: Act, what: str) -> Response:
+def _step_in(call: Call, release_id: str, asked: Act, act: Callable[..., Release]) -> Response:
     visible(call.services, call.caller, release_id)
-    act = getattr(call.services.releases, what)
     return call.write(lambda: Answer(act(release_id, who=call.who, reason=asked.reason)))
 
 
