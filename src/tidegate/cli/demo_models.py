@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,11 +88,3 @@ def a_flower(made: Made, chance: random.Random) -> tuple[list[float], str]:
     """A row of the data, measured not quite alike, and what it is."""
     index = chance.randrange(len(made.rows))
     return [round(value + chance.gauss(0.0, 0.03), 3) for value in made.rows[index]], made.labels[index]
-
-
-def accuracy(path: Path, rows: Sequence[Sequence[float]], labels: Sequence[str]) -> float:
-    import joblib
-
-    predicted = joblib.load(path).predict(rows)
-    right = sum(bool(given == true) for given, true in zip(predicted, labels, strict=True))
-    return right / len(labels)

@@ -19,14 +19,13 @@ if TYPE_CHECKING:
 
 
 class Access:
-    """``folder`` is where the first administrator's key and the audit log's heads are kept."""
+    """``folder`` is where the audit log's heads are kept."""
 
     def __init__(self, store: Store, control: Control, clock: Clock, folder: Path) -> None:
         self.keys = Keys(store, clock)
         self.sessions = Sessions(store, self.keys, clock, control.session_minutes * 60.0)
         self.limits = Limits(control.requests_per_minute)
         self.heads = Heads(store, folder)
-        self.folder = folder
 
     def by_key(self, text: str, address: str) -> Caller:
         """Raises RateLimited, NotAuthenticated."""

@@ -70,11 +70,6 @@ class Call:
     def who(self) -> str:
         return self.caller.who
 
-    @property
-    def origin(self) -> str:
-        """From where, in one text, for services that write the audit log themselves."""
-        return self.caller.address
-
     @contextmanager
     def acting(self) -> Iterator[None]:
         with audit.acting_from(audit.Origin(self.caller.address, self.caller.key, request_id_of(self.request))):

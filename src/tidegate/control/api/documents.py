@@ -16,7 +16,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
 from tidegate import __version__
-from tidegate.control.api.calls import Call, caller_of, services_of
+from tidegate.control.api.calls import caller_of
 from tidegate.control.api.errors import PROBLEM
 from tidegate.errors import NotFound
 from tidegate.keys import KeyRole
@@ -199,7 +199,7 @@ router = APIRouter(tags=["operations"])
 @router.get("/openapi.json", include_in_schema=False)
 def openapi(request: Request) -> Response:
     """For every valid key: the document names no secret, but nobody else needs it."""
-    Call(request, services_of(request), caller_of(request))
+    caller_of(request)
     return Response(msgspec.json.encode(request.app.openapi()), media_type="application/json")
 
 
