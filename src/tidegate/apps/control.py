@@ -23,6 +23,7 @@ import msgspec
 import uvicorn
 
 from tidegate import __version__, logs
+from tidegate.apps.bridge import folder_of
 from tidegate.apps.connection import SILENT_SECONDS, Connection
 from tidegate.apps.serve import bind
 from tidegate.clock import Clock, SystemClock
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("tidegate.control")
 
-FOLDER = "run"
 RETRY_SECONDS = 2.0
 """Between attempts to reach a store that is away."""
 CLEAN_SECONDS = 3600.0
@@ -127,7 +127,7 @@ class ControlPlane:
         """Why it ended by itself."""
         self.on_end: Callable[[], None] = lambda: None
         self.settings = loaded.settings
-        self.folder = loaded.base / (loaded.settings.store.folder or FOLDER)
+        self.folder = folder_of(loaded)
         self.address = ""
         self._loaded = loaded
         self._clock = clock
