@@ -86,9 +86,10 @@ def _plain(value: Any) -> Any:
 
 
 def without_secrets(value: Any, name: str = "") -> Any:
-    """Plain values with everything masked whose name says that it is secret, or that has the form of a key."""
+    """Plain values with all texts masked whose name says that they are secret, or that have the form of a key."""
     if isinstance(value, Mapping):
-        return {key: without_secrets(below, str(key)) for key, below in value.items()}
+        secret = _SECRET.search(name)  # then everything below is
+        return {key: without_secrets(below, name if secret else str(key)) for key, below in value.items()}
     if isinstance(value, list | tuple):
         return [without_secrets(below, name) for below in value]
     if isinstance(value, str) and value:

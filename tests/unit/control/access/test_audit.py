@@ -205,6 +205,11 @@ def test_a_change_says_from_where_it_came(store: Store) -> None:
     assert change.origin == Origin("192.0.2.7", "31ea", "id-1")
 
 
+def test_everything_below_a_secret_is_one() -> None:
+    given = {"credentials": {"user": "ada", "more": [{"pin": "1234"}]}, "note": "x"}
+    assert without_secrets(given) == {"credentials": {"user": MASK, "more": [{"pin": MASK}]}, "note": "x"}
+
+
 def test_masking_leaves_other_values_alone() -> None:
     plain = {"salt": "iris-2", "steps": [1, 5.5], "none": None, "secret": ""}
     assert without_secrets(plain) == plain
