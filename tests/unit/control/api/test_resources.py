@@ -65,7 +65,7 @@ def test_an_endpoint_shows_who_has_what_since_when(plane: Plane) -> None:
             reason="r", author="a", at=now,
         ).number  # fmt: skip
         for name, delay in (("a:1", 0.2), ("b:1", 0.4)):
-            models = {"iris": {"baseline": "3"}}
+            models = {"iris": {"baseline": "3"}, "churn": {"baseline": "3"}}
             unit.instances.beat(
                 Beat(
                     instance=name,
@@ -92,7 +92,8 @@ def test_an_endpoint_shows_who_has_what_since_when(plane: Plane) -> None:
     assert {one["instance"]: one["effect_seconds"] for one in view["instances"]} == pytest.approx(
         {"a:1": 0.2, "b:1": 0.4}
     )
-    assert len(plane.client.get("/api/v1/instances", headers=headers).json()["items"]) == 2
+    instances = plane.client.get("/api/v1/instances", headers=headers).json()["items"]
+    assert [list(one["beat"]["models"]) for one in instances] == [["iris"], ["iris"]]
     shown = plane.client.get(f"/api/v1/snapshots/{number}", headers=headers).json()
     assert list(shown["snapshot"]["endpoints"]) == ["iris"]
     assert len(shown["acknowledgements"]) == 2
