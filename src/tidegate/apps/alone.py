@@ -8,6 +8,7 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from tidegate.apps.bridge import FIRST_LOOK_SECONDS, Bridge, import_storage, models_of
@@ -33,7 +34,8 @@ class Alone:
         self._loop = asyncio.get_running_loop()
         self._port: int = listening.getsockname()[1]
         self._state = StateFile(self._port)
-        self._bridge = Bridge(owner, self._port)
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="tidegate-copy")
+        self._bridge = Bridge(owner, self._port, aside=self._disk.submit)
         self._follower: Follower | None = None
         self._changing = asyncio.Lock()
         self._following: asyncio.Task[None] | None = None
@@ -55,6 +57,7 @@ class Alone:
                 task.cancel()
             if self._follower is not None:
                 await asyncio.to_thread(self._follower.stop)
+            await asyncio.to_thread(self._disk.shutdown)
             self._state.remove()
 
     async def _first(self) -> None:

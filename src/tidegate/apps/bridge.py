@@ -6,13 +6,14 @@ from __future__ import annotations
 import importlib
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from tidegate.apps.desired import Told
 from tidegate.apps.follower import InForce, Instance, Link, News
 from tidegate.apps.owner import Owner
-from tidegate.clock import Clock, SystemClock
+from tidegate.clock import SystemClock
 from tidegate.config import Loaded
 from tidegate.keys import KnownKey
 from tidegate.serving.live import Endpoint, Standing, StoreState
@@ -28,12 +29,20 @@ Models = Mapping[str, Mapping[str, str]]
 
 
 class Bridge:
-    """``port`` is the one that is really listened on. Without ``store.url`` nothing is followed and nothing kept."""
+    """``port`` is the one that is really listened on. Without ``store.url`` nothing is followed and nothing kept.
 
-    def __init__(self, owner: Owner, port: int, clock: Clock | None = None) -> None:
+    ``aside`` runs, in the order in which they come, the writes of the copy: they wait for the disk.
+    """
+
+    def __init__(
+        self,
+        owner: Owner,
+        port: int,
+        aside: Callable[[Callable[[], None]], object] = lambda write: write(),
+    ) -> None:
         settings = owner.desired.loaded.settings
         self._owner = owner
-        self._clock = clock or SystemClock()
+        self._aside = aside
         self._workers = settings.server.workers
         self.followed = bool(settings.store.url)
         self.state: StoreState = "away" if self.followed else "none"
@@ -44,7 +53,7 @@ class Bridge:
         self.models: Models = {}
         self.draining = False
         host = socket.gethostname()
-        instance = Instance(f"{host}:{port}", host, port, os.getpid(), self._clock.wall())
+        instance = Instance(f"{host}:{port}", host, port, os.getpid(), SystemClock.wall())
         self.link = Link(settings.store.url, instance, settings.store.beat_seconds)
         folder = folder_of(owner.desired.loaded)
         self._copy = KeptCopy(folder, settings.store.url, str(settings.server.port)) if self.followed else None
@@ -64,16 +73,16 @@ class Bridge:
         if news.keys is not None:
             self.keys = news.keys
             if self._copy is not None:
-                self._copy.keep_keys(news.keys)
+                self._aside(partial(self._copy.keep_keys, news.keys))
         if news.publication is not None:
             self._owner.heard(news.publication)
 
     def put_in_force(self, models: Models) -> None:
         """What the owner desires is in force in every process now."""
-        self.since, self.models = self._clock.wall(), models
+        self.since, self.models = SystemClock.wall(), models
         published = self._owner.desired.published
         if self._copy is not None and published is not None:
-            self._copy.keep_snapshot(published)
+            self._aside(partial(self._copy.keep_snapshot, published))
 
     def standing(self) -> Standing:
         """What ``/info`` shows of it."""
