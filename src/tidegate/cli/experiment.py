@@ -79,7 +79,7 @@ def _print(report: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = Console(markup=False, highlight=False)
     table = Table("metric", "arm", "units", "outcomes", "mean", "interval")
     for one in report["estimates"]:
         table.add_row(
@@ -92,8 +92,8 @@ def _print(report: dict[str, Any]) -> None:
         )
     console.print(table)
     for one in report["comparisons"]:
-        console.print(f"{one['reason']} (p {one.get('p', 1.0):.3g})", markup=False, highlight=False)
-    console.print(report["split"]["reason"], markup=False, highlight=False)
+        console.print(f"{one['reason']} (p {one.get('p', 1.0):.3g})")
+    console.print(report["split"]["reason"])
 
 
 def _number(value: float | None) -> str:

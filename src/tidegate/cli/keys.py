@@ -70,7 +70,7 @@ def list_(client: ControlClient, everything: bool) -> None:
                 _time(key["used"], "never"),
             )
     if shown:
-        Console().print(table)
+        Console(markup=False).print(table)
     else:
         click.echo("no keys; make one: tidegate keys create NAME")
 

@@ -166,7 +166,7 @@ def _show(there: list[ModelVersion]) -> None:
             version.digest.removeprefix("sha256:")[:8],
             ", ".join(f"{key}={value}" for key, value in version.metadata.items()),
         )
-    Console(highlight=False).print(table)
+    Console(highlight=False, markup=False).print(table)
 
 
 def _takes(signature: Signature | None) -> Any:

@@ -86,7 +86,7 @@ def list_(endpoint: str, only_open: bool, limit: int, as_json: bool, client: Con
             _percent(release.get("share", 0)),
             release.get("waiting") or release.get("reason", ""),
         )
-    Console(highlight=False).print(table)
+    Console(highlight=False, markup=False).print(table)
 
 
 @app.command()
@@ -103,10 +103,10 @@ def show(release: str, as_json: bool, client: ControlClient) -> None:
 
     from tidegate.cli.release_view import view
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     console.print(view(found))
     for line in client.pages(f"{PATH}/{part(release)}/history", 1000):
-        console.print(f"{_clock(line['time'])}  {line['kind']:<12} {line['text']}  ({line['who']})", markup=False)
+        console.print(f"{_clock(line['time'])}  {line['kind']:<12} {line['text']}  ({line['who']})")
 
 
 @app.command()
@@ -192,7 +192,7 @@ def _live(client: ControlClient, release: str) -> str:
     from tidegate.cli.release_view import view
 
     found: dict[str, Any] = {}
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     lines: list[str] = []
     with Live(console=console, auto_refresh=False, transient=False) as live:
         for event, found in _stream(client, release):

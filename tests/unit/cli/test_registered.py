@@ -45,6 +45,8 @@ def test_register_list_and_alias(folder: Path, iris: Path) -> None:
     shown = model(folder, "list", "iris").stdout
     for text in ("champion", "accuracy=0.93", "4 columns", again["digest"][7:15]):
         assert text in shown
+    model(folder, "register", "odd", str(iris), "--meta", "a=[/b]", "--unchecked")
+    assert "a=[/b]" in model(folder, "list", "odd").stdout
     moved = model(folder, "alias", "iris", "champion", "latest")
     assert moved.stdout == "champion of iris points to version 2\n"
     assert json.loads(model(folder, "list", "--json").stdout)[0]["aliases"] == ["champion"]

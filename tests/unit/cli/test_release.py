@@ -84,6 +84,20 @@ def test_list_shows_where_each_stands(control: FakeControl) -> None:
     assert "open=true" in control.asked[0].path
 
 
+def test_square_brackets_of_others_are_text_and_no_colours(control: FakeControl) -> None:
+    odd = "see [/wiki] and [bold]"
+    control.answers["GET", BASE] = (200, {"items": [RELEASE | {"waiting": odd}], "next": None})
+    assert odd in ask(control, "list").output
+    key = {"id": "31ea", "name": odd, "roles": ["admin"], "endpoints": [], "state": "active", "expires": None}
+    control.answers["GET", "/api/v1/api-keys"] = (200, {"items": [key | {"used": None}], "next": None})
+    given = {"TIDEGATE_CONTROL": control.url, "COLUMNS": "160"}
+    assert odd in run("keys", "list", environment=given).output
+    estimate = {"metric": odd, "arm": "b", "units": 1, "outcomes": 1}
+    report = {"estimates": [estimate], "comparisons": [], "split": {"reason": odd}}
+    control.answers["GET", "/api/v1/experiments/x/report"] = (200, report)
+    assert run("experiment", "report", "x", environment=given).output.count(odd) == 2
+
+
 def test_show_tells_steps_sides_evidence_and_history(control: FakeControl) -> None:
     control.answers["GET", f"{BASE}/r-1"] = (200, RELEASE)
     control.answers["GET", f"{BASE}/r-1/history"] = (
