@@ -13,6 +13,8 @@ from tidegate.storage.records import Labelled
 from tidegate.storage.store import Unit
 
 _NAMES = ("labels", "predictions")
+_LARGEST = 1e100
+"""Numbers are cut here, so that their squares can still be added up: JSON has no infinity."""
 
 
 def measured(unit: Unit, release: Release, index: int, rail: OutcomeGuardrail, now: float) -> Measured:
@@ -51,7 +53,7 @@ class Running:
 def value_of(labelled: Labelled) -> float | None:
     """The number that was sent, or whether the predicted label is the true one; None where neither can be told."""
     if labelled.feedback.value is not None:
-        return labelled.feedback.value
+        return max(-_LARGEST, min(labelled.feedback.value, _LARGEST))
     if labelled.feedback.label is None or labelled.event.rows != 1:
         return None
     predicted = _predicted(labelled.event.outputs)

@@ -102,3 +102,28 @@ def test_labels_that_say_nothing_new_are_not_stored_again(plane: Plane) -> None:
     kept = [look.taken.outcomes for look in looks if look.taken.outcomes]
     assert [(one.baseline.n, one.candidate.n) for [one] in kept] == [(50, 50)]
     assert plane.service.replay(release.id).agrees
+
+
+def test_values_whose_squares_are_no_numbers_do_not_stop_a_release(plane: Plane) -> None:
+    """1e300 may be sent; its square is infinite, which no row of evidence can hold."""
+    rail = OutcomeGuardrail(metric="revenue", min_labels=2)
+    release = plane.start(plan=replace(PLAN, guardrails=(*PLAN.guardrails, Guardrail(outcome=rail))))
+    plane.seconds(3)
+    release, now = plane.service.get(release.id), plane.clock.wall()
+    made = [event(number, variant, release, now) for number in range(4) for variant in ("baseline", "candidate")]
+    sent = [
+        Feedback(metric="revenue", request_id=one.request_id, time=now, value=1e300 if number % 3 else -1e300)
+        for number, one in enumerate(made)
+    ]
+    with plane.store.begin() as unit:
+        unit.events.add(made)
+        unit.feedback.add(sent)
+    plane.seconds(12)
+    plane.service.stop()
+    restarted = plane.another("two")
+    plane.seconds(3, service=restarted)
+    points = restarted.evidence(release.id)
+    assert points[-1].time == plane.clock.wall()
+    counts = {one.guardrail: one.counts for one in points[-1].verdicts}["outcome"]
+    assert counts["labels_candidate"] == 4
+    assert restarted.replay(release.id).agrees
