@@ -135,7 +135,8 @@ def _look(release: Release, event: Looked) -> Transition:
 
 def _look_while_stopped(release: Release, event: Looked) -> Transition:
     """Users still get the candidate, so that a failing guardrail returns them to the old version here too."""
-    seen = replace(_seen(release, event), busy=release.busy)
+    ahead = release.ahead if release.since else event.requests
+    seen = replace(_seen(release, event), busy=release.busy, ahead=ahead)
     failed = gates.failing(event.verdicts)
     if failed is not None and release.phase != "pending":
         return _return(seen, failed.reason, event.now)
@@ -301,7 +302,16 @@ def _keep(release: Release, _: Happened) -> Transition:
 
 def _return(release: Release, text: str, now: float, who: str = "") -> Transition:
     """The old baseline has everything again, by one publication."""
-    after = replace(release, state="rolled_back", share=0, reason=text, waiting="", since=now, warm_until=0.0)
+    after = replace(
+        release,
+        state="rolled_back",
+        share=0,
+        reason=text,
+        waiting="",
+        since=now,
+        warm_until=0.0,
+        alias_pending=False,  # what the promotion wished is void
+    )
     return _publishing(after, "return", text, Record("rolled_back", text, who), _alias_before(release))
 
 

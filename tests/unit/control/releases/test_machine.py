@@ -41,6 +41,7 @@ from tidegate.control.releases.events import (
 from tidegate.control.releases.machine import STATES, TABLE, IllegalTransition, Transition, advance
 from tidegate.control.releases.release import OPEN, Release, Side, State
 from tidegate.settings import Guardrail, OutcomeGuardrail
+from tidegate.types import ModelRef
 
 
 def looked(release: Release, **given: object) -> Transition:
@@ -134,6 +135,14 @@ def test_a_step_ends_with_enough_time_and_requests() -> None:
     few = looked(step, requests=40, verdicts=judged("undecided")).release
     assert few.waiting == "step 1 of 3 (1 %): 40 of 100 requests, 10 of 10 seconds; errors undecided"
     assert looked(replace(step, ahead=250)).release.step == 0
+
+
+def test_requests_from_before_a_step_is_in_force_do_not_count_when_it_was_paused_meanwhile() -> None:
+    stopped = running("paused", resumes="ramping", since=0.0, effect_seconds=0.0, busy=50.0)
+    stopped = looked(stopped, requests=250, awaited=("web-2:8000",)).release
+    begun = advance(stopped, Acknowledged(now=NOW, seconds=1.0)).release
+    resumed = advance(begun, Resume(now=NOW, who="ann")).release
+    assert looked(resumed, requests=300).release.waiting.startswith("step 1 of 3 (1 %): 50 of 100 requests")
 
 
 def test_undecided_guardrails_let_steps_before_the_last_comparison_go_on() -> None:
@@ -265,6 +274,14 @@ def test_the_old_version_is_retired_when_its_time_is_over() -> None:
     moved = looked(warm)
     assert published(moved) == ["retire"]
     assert moved.release.warm_until == 0
+
+
+def test_a_rollback_takes_back_the_wish_for_an_alias_that_was_not_moved_yet() -> None:
+    """The baseline is from no registry, so that the alias has nowhere else to go: it stays where it is."""
+    warm = running("promoted", warm_until=NOW + 1, alias_pending=True, alias_version="2", baseline=ModelRef("/m/1"))
+    moved = advance(warm, Rollback(now=NOW, who="ann"))
+    assert not moved.release.alias_pending
+    assert not [one for one in moved.instructions if isinstance(one, MoveAlias)]
 
 
 def test_the_alias_of_an_earlier_wish_does_not_count() -> None:
