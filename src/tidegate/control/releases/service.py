@@ -30,7 +30,7 @@ from tidegate.control.releases.prometheus import Prometheus
 from tidegate.control.releases.release import Release
 from tidegate.control.releases.replay import Replayed, replayed
 from tidegate.control.releases.starting import alias_of, candidate_for, check_plan, check_source, free_endpoint
-from tidegate.errors import Conflict, LeaseLost, NotFound, StoreAway, TidegateError
+from tidegate.errors import Conflict, LeaseLost, NotFound, RequestError, StoreAway, TidegateError, UserError
 from tidegate.settings import ReleaseSettings, Settings
 from tidegate.storage.records import Published
 from tidegate.storage.store import Store, Unit
@@ -178,7 +178,7 @@ class ReleaseService:
                         requested_by="webhook" if origin.startswith("webhook") else "alias",
                     )
                 )
-            except (Conflict, NotFound) as error:
+            except (UserError, RequestError) as error:  # such as the same bytes under a new number
                 logger.warning("no release of %s version %s on %s: %s", name, version, endpoint, error)
         return tuple(begun)
 

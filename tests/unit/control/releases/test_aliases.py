@@ -91,6 +91,16 @@ def test_an_alias_concerns_only_the_endpoints_that_follow_it(plane: Plane) -> No
     assert [release.endpoint for release in service.alias_moved("iris", "5", "registry")] == ["iris"]
 
 
+def test_a_version_that_cannot_be_released_is_told_and_holds_up_no_other_endpoint(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Such as one from where no serving process would load it."""
+    plane = make(trust=settings.Trust(schemes=("file",)))
+    plane.registry.aliases["iris", "champion"] = "4"
+    assert plane.service.alias_moved("iris", "4", "registry") == ()
+    assert "no release of iris version 4 on iris: models:/iris/4: models come from" in caplog.text
+
+
 def test_models_that_nobody_serves_are_no_news(plane: Plane) -> None:
     assert plane.service.alias_moved("wine", "2", "registry") == ()
 
