@@ -209,6 +209,9 @@ class ReleaseService:
             return
         self._token = lease.token
         for release in self._looking.due():
+            lease = self._leadership.take()  # many looks may take longer than one lease
+            if lease is None or lease.token != self._token:
+                return
             try:
                 after = self._looking.look(release, lease)
                 if after.alias_pending:

@@ -13,7 +13,7 @@ from tests.unit.control.releases.plane import PLAN, Plane
 from tidegate.clock import ManualClock
 from tidegate.control.releases.prometheus import Prometheus, number_in
 from tidegate.errors import InvalidInput
-from tidegate.settings import Guardrail, PrometheusGuardrail, ReleaseSettings
+from tidegate.settings import EndpointSettings, Guardrail, PrometheusGuardrail, ReleaseSettings
 
 URL = "http://prometheus:9090/base"
 
@@ -191,3 +191,24 @@ def test_a_control_plane_that_lost_its_lease_in_the_middle_of_a_look_writes_noth
         plane.seconds(1)
     assert (first.leads, second.leads) == (False, True)
     assert plane.service.get(release.id).state == "ramping", "0.9 would have rolled it back"
+
+
+def test_many_slow_answers_do_not_cost_the_lease(plane: Plane) -> None:
+    """Each look is shorter than the lease, all of them are longer; the last release is looked at as well."""
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        plane.clock.advance(4.0)
+        return httpx.Response(200, json=vector("0.1"))
+
+    shop = EndpointSettings(model="models:/iris@champion", release=asking("1s"))
+    plane.settings = replace(plane.settings, endpoints=dict.fromkeys(("iris", "a", "b", "c"), shop))
+    plane.service.stop()
+    plane.service = plane.another("one", Prometheus(httpx.MockTransport(answer), lambda _h, _p: ["10.0.0.7"]))
+    plane.service.bootstrap()
+    begun = [plane.service.start(name, "models:/iris/2", who="ann") for name in plane.settings.endpoints]
+    plane.seconds(3)
+    before = [plane.service.get(release.id).tick for release in begun]
+    plane.seconds(1)
+    after = [plane.service.get(release.id).tick for release in begun]
+    assert all(new > old for new, old in zip(after, before, strict=True))
+    assert plane.service.leads
