@@ -33,7 +33,7 @@ class Ledger:
         self.traffic = 0.0
         self.recent: set[int] = set()
         self.asked: dict[int, float] = {}
-        """When each guardrail that is asked about was last asked, by index."""
+        """When each guardrail that is asked about was last asked, by index; of a clock that never goes back."""
         self._marks: deque[tuple[float, int]] = deque()
         self._scanned = 0.0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -79,10 +80,15 @@ class Looking:
                 ended = [release_of(row) for row in unit.releases.list(open=False, limit=MOST_ENDED)]
                 self._unfinished |= {release.id for release in ended if unfinished(release)}
                 self._scanned = now
-            rows = [unit.releases.get(id) for id in sorted(self._unfinished)]  # noqa: A001
+            others = sorted(self._unfinished - {row.id for row in open_})
+            rows = [unit.releases.get(id) for id in others]  # noqa: A001
         left = [release for row in rows if row is not None and unfinished(release := release_of(row))]
         found = {release.id: release for release in [*left, *(release_of(row) for row in open_)]}
         self._unfinished = set(found)
+        kept: tuple[dict[str, Any], ...] = (self._ledgers, self._live, self._outcomes_due)
+        for known in kept:
+            for id in known.keys() - found.keys():  # noqa: A001
+                del known[id]
         return list(found.values())
 
     def look(self, release: Release, lease: Lease) -> Release:
@@ -90,7 +96,7 @@ class Looking:
         now = self._clock.wall()
         with self._store.read() as unit:
             read = self._read(unit, release.id, now)
-        answers = self._answers(read, now)
+        answers = self._answers(read)
         known = read.ledger.evidence.outcomes
         news = tuple(one for one in read.outcomes if known.get(one.index, NONE) != (one.baseline, one.candidate))
         taken = Taken(outcomes=news, prometheus=answers)
@@ -141,19 +147,19 @@ class Looking:
     def _outcomes(self, unit: Unit, release: Release, now: float) -> tuple[Measured, ...]:
         """Read anew each time, since labels come late and in any order; the longer it takes, the more seldom."""
         rails = [(index, rail.outcome) for index, rail in enumerate(release.plan.guardrails) if rail.outcome]
-        if not rails or now < self._outcomes_due.get(release.id, 0.0):
-            return ()
         began = self._clock.monotonic()
+        if not rails or began < self._outcomes_due.get(release.id, began):
+            return ()
         found = tuple(measured(unit, release, index, rail, now) for index, rail in rails)
-        pause = max(OUTCOME_SECONDS, 20 * (self._clock.monotonic() - began))
-        self._outcomes_due[release.id] = now + min(pause, LONGEST_PAUSE)
+        ended = self._clock.monotonic()
+        self._outcomes_due[release.id] = ended + min(max(OUTCOME_SECONDS, 20 * (ended - began)), LONGEST_PAUSE)
         return found
 
-    def _answers(self, read: Read, now: float) -> tuple[Answered, ...]:
+    def _answers(self, read: Read) -> tuple[Answered, ...]:
         """Asked outside of any transaction: a slow server holds up this look, but nobody's write."""
         if not read.release.open or not read.release.first:
             return ()
-        found = []
+        now, found = self._clock.monotonic(), []
         for index, rail in enumerate(read.release.plan.guardrails):
             asked = rail.prometheus
             if asked is None or now - read.ledger.asked.get(index, float("-inf")) < seconds_of(asked.every):
@@ -193,12 +199,7 @@ class Looking:
                 kept=ledger.kept() if tick % CHECKPOINT == 0 else None,
             )
             unit.releases.add_evidence(EvidenceRow(after.id, tick, looked.now, msgspec.json.encode(look).decode()))
-        if after.open:
-            self._ledgers[after.id] = ledger
-        else:
-            self._ledgers.pop(after.id, None)
-            self._live.pop(after.id, None)
-            self._outcomes_due.pop(after.id, None)
+        self._ledgers[after.id] = ledger
         return after
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import gc
 
-from tests.unit.control.releases.plane import Plane
+import pytest
+from msgspec.structs import replace
+
+from tests.unit.control.releases.plane import PLAN, Plane
+from tidegate.control.releases.ledger import Ledger
 from tidegate.errors import StoreAway
 from tidegate.storage.store import Store
 
@@ -102,3 +106,23 @@ def test_a_store_that_is_away_is_waited_for(plane: Plane, caplog: pytest.LogCapt
         lonely.tick()
     assert caplog.text.count("releases wait for the store") == 1
     plane.store = kept
+
+
+def test_nothing_is_remembered_of_a_release_that_has_ended(plane: Plane) -> None:
+    """Also where the last thing that happened to it was no look: its alias was moved."""
+
+    def remembered() -> int:
+        gc.collect()
+        return sum(isinstance(one, Ledger) for one in gc.get_objects())
+
+    before = remembered()
+    release = plane.start(plan=replace(PLAN, keep_warm_seconds=0))
+    plane.until(release.id, "baking")
+    plane.registry.away = True
+    plane.until(release.id, "promoted")
+    plane.seconds(5)
+    assert remembered() > before
+    plane.registry.away = False
+    plane.seconds(61)
+    plane.check()
+    assert remembered() == before

@@ -212,3 +212,26 @@ def test_many_slow_answers_do_not_cost_the_lease(plane: Plane) -> None:
     after = [plane.service.get(release.id).tick for release in begun]
     assert all(new > old for new, old in zip(after, before, strict=True))
     assert plane.service.leads
+
+
+class Adjusted(ManualClock):
+    """Somebody sets the time of day."""
+
+    ahead = 0.0
+
+    def wall(self) -> float:
+        return super().wall() + self.ahead
+
+
+def test_a_clock_that_is_set_back_does_not_keep_it_from_being_asked(plane: Plane) -> None:
+    """R11: the value from before would judge the candidate for an hour."""
+    plane.clock = Adjusted(plane.clock.wall())
+    server = Server(vector("0.1"))
+    plane.service = plane.another("one", server.client)
+    release = plane.start(plan=replace(asking(), step=replace(PLAN.step, min_requests=10_000)))
+    plane.seconds(5)
+    plane.clock.ahead = -3600.0
+    plane.seconds(5)
+    server.body = vector("0.9")
+    plane.seconds(5)
+    assert plane.service.get(release.id).state == "rolled_back"
