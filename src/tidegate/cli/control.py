@@ -25,6 +25,8 @@ SILENT_SECONDS = 60.0
 """A stream says something at least this often, or it is taken for dead."""
 PAGE = 100
 NOT_NOW = 503
+HERE = ("all://127.0.0.1", "all://localhost", "all://[::1]")
+"""No proxy of the environment reaches this machine, nor is the key its business."""
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -42,7 +44,11 @@ class ControlClient:
         headers = {"X-API-Key": key} if key else {}
         try:
             self._client = httpx.Client(
-                base_url=self.address + PREFIX, headers=headers, timeout=ANSWER_SECONDS, transport=transport
+                base_url=self.address + PREFIX,
+                headers=headers,
+                timeout=ANSWER_SECONDS,
+                transport=transport,
+                mounts=dict.fromkeys(HERE),
             )
         except (httpx.InvalidURL, ValueError, TypeError) as error:
             raise UserError(f"--control {address}: not an address: {error}") from error

@@ -75,6 +75,11 @@ def test_the_key_is_found_below_the_current_folder(
     assert control.asked[0].headers["x-api-key"] == "tg_from_file"
 
 
+def test_a_proxy_is_not_asked_for_this_machine(control: FakeControl) -> None:
+    control.answers["GET", BASE] = (200, {"items": [], "next": None})
+    assert ask(control, "list", HTTP_PROXY="http://127.0.0.1:9", NO_PROXY="").output == "no releases\n"
+
+
 def test_list_shows_where_each_stands(control: FakeControl) -> None:
     control.answers["GET", BASE] = (200, {"items": [RELEASE], "next": None})
     result = ask(control, "list", "--endpoint", "iris", "--open")
