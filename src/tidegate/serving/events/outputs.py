@@ -22,6 +22,8 @@ BINS_PER_DECADE = 16
 SMALLEST = 1e-6
 """What is nearer to 0 is 0."""
 _DECADES = 18
+_LARGEST = 10**_DECADES
+"""What is beyond is in the last bin anyway, and may be too large for a float."""
 _LONGEST = 64
 
 
@@ -69,11 +71,11 @@ def predicted(array: Array | None) -> Any:
 
 def count_outputs(kinds: MutableMapping[str, int], values: list[Any], labels: Sequence[str]) -> None:
     """Adds what ``predicted`` gave to ``kinds``."""
-    if not {list, type(None)}.isdisjoint(map(type, values)):
+    types = set(map(type, values))
+    if not types.isdisjoint((list, type(None))):
         values = [value for one in values if one is not None for value in (one if type(one) is list else (one,))]
-    if not values:
-        return
-    found = _binned(values) if type(values[0]) is float and not labels else _counted(values, labels)
+        types = set(map(type, values))
+    found = _binned(values) if types == {float} and not labels else _counted(values, labels)
     for kind, count in found:
         if kind in kinds or len(kinds) < OUTPUT_KINDS - 1:
             kinds[kind] = kinds.get(kind, 0) + count
@@ -91,8 +93,8 @@ def _counted(values: list[Any], labels: Sequence[str]) -> Iterable[tuple[str, in
 
 def _kind_of(value: Any, labels: Sequence[str]) -> str:
     """Whole numbers without names are classes while they are small."""
-    if type(value) is int and not labels and not -1 <= value < OUTPUT_KINDS:
-        return name_of_bin(bin_of(value))
+    if not labels and (isinstance(value, float) or (type(value) is int and not -1 <= value < OUTPUT_KINDS)):
+        return name_of_bin(bin_of(max(min(value, _LARGEST), -_LARGEST)))
     if isinstance(value, bytes):
         return "bytes"
     return label_of(value, labels)[:_LONGEST]

@@ -19,11 +19,11 @@ import msgspec
 from tidegate.clock import Clock, SystemClock
 from tidegate.errors import NotReady, Overloaded, Refused, StoreAway, UserError
 from tidegate.metrics import Metrics
-from tidegate.observations import Exposure, Feedback, VariantWindow
+from tidegate.observations import Exposure, Feedback, PredictionEvent, VariantWindow
 from tidegate.serving.events.base import Batch, Sink, process_name
 from tidegate.serving.events.exposures import Exposures, exposure_of
 from tidegate.serving.events.recording import Recording
-from tidegate.serving.events.sampling import Sampler, Samples, event_of
+from tidegate.serving.events.sampling import Sampled, Sampler, Samples, event_of
 from tidegate.serving.events.spool import Spool, abandoned, open_spool
 from tidegate.settings import Store
 from tidegate.telemetry import EVENTS_DROPPED
@@ -196,13 +196,23 @@ class Recorder:
         windows = list(itertools.islice(self.waiting, MOST_WINDOWS))
         if not (samples or records or windows):
             return False
-        self._write(Batch(windows, [event_of(sampled) for sampled in samples], self._exposures_of(records)))
+        self._write(Batch(windows, self._events_of(samples), self._exposures_of(records)))
         for _ in windows:
             self._forget_window()
         self.samples.forget(len(samples))
         if spool is not None:
             spool.forget(position)
         return True
+
+    def _events_of(self, samples: list[Sampled]) -> list[PredictionEvent]:
+        events = []
+        for sampled in samples:
+            try:
+                events.append(event_of(sampled))
+            except Exception:
+                self._dropped["event", "refused"].add()
+                logger.exception("what a model was asked or answered is no text, and is dropped")
+        return events
 
     def _exposures_of(self, records: list[bytes]) -> list[Exposure]:
         exposures = []

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from tidegate.metrics import Counter
 from tidegate.observations import PredictionEvent, label_of
@@ -139,6 +140,8 @@ def _plain(value: Any) -> Any:
     """Blobs by their size and digest; the rest as it is."""
     if isinstance(value, bytes):
         return {"bytes": len(value), "sha256": hashlib.sha256(value).hexdigest()}
+    if isinstance(value, np.generic):  # a model may have put it into a list of its own
+        value = value.item()
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 

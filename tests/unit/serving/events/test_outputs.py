@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,17 @@ def test_bins_keep_the_order_of_numbers(one: float, other: float) -> None:
 
 def test_any_number_has_a_bin() -> None:
     assert bins_of(np.array([np.nan, np.inf, -np.inf, 5e-324, 1e300])).tolist()[0] == 0
+
+
+def test_whatever_a_model_puts_into_one_list_is_counted() -> None:
+    """Or one odd answer would keep everything else from being counted, and fail the request that comes with it."""
+    odd = [1.0, "a", b"b", None, True, math.nan, 10**400, -(10**400), np.float64(0.3)]
+    array = np.empty(len(odd), object)
+    array[:] = odd
+    assert counted(array) == {
+        name_of_bin(bin_of(1.0)): 2, "a": 1, "bytes": 1, "0": 1, name_of_bin(bin_of(1e18)): 1,
+        name_of_bin(bin_of(-1e18)): 1, name_of_bin(bin_of(0.3)): 1, "None": 1,
+    }  # fmt: skip
 
 
 def test_kinds_are_bounded() -> None:

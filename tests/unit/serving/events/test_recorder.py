@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from tests.unit.serving.plane import Gate, Model, Plane, failing, times, until
@@ -272,6 +273,25 @@ async def test_an_event_holds_the_prediction(tmp_path: Path) -> None:
     assert msgspec.json.decode(event.inputs) == {"x": [1.5, 2.0]}
     assert msgspec.json.decode(event.outputs) == {"predictions": [-1.5, -2.0]}
     assert 0 < event.seconds < 10
+
+
+class Unspeakable:
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+async def test_an_event_without_a_text_is_dropped_and_keeps_nothing_else_back(tmp_path: Path) -> None:
+    async with recorded(BOTH, tmp_path, shares={"canary": 0}, event_sample=1.0) as plane:
+        await plane.ask(1)
+        samples = plane.recorder.samples
+        for odd in (np.str_("a"), np.float64(0.5), Unspeakable()):
+            samples.add(msgspec.structs.replace(samples.first(1)[0], outputs={"predictions": np.array([odd], object)}))
+        assert plane.drain()
+        assert not samples
+        found = [msgspec.json.decode(event.outputs)["predictions"] for event in plane.sink.events]
+        assert found == [[1.0], ["a"], [0.5]]
+        assert len(plane.sink.windows) == 1
+        assert plane.dropped() == {("event", "refused"): 1.0}
 
 
 async def test_what_waits_keeps_nothing_of_the_batch_that_it_was_a_part_of(tmp_path: Path) -> None:
