@@ -19,6 +19,10 @@ Pair = tuple[int, int]
 Name = Literal["baseline", "candidate", "shadow"]
 
 FULL = 10_000
+OTHER = "other"
+"""Predictions that were not told apart."""
+WINDOW_KINDS = 64
+"""Kinds after which a window counts what else comes as ``OTHER``."""
 
 
 class Counted(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True):
@@ -107,7 +111,7 @@ def share_of(plan: ReleaseSettings, step: int) -> int:
 
 
 def compared_steps(plan: ReleaseSettings) -> int:
-    """Steps in which both variants have traffic, and the shadow: among them what begins anew divides its alpha."""
+    """Steps in which both variants have traffic: among them what begins anew divides its alpha."""
     return max(1, sum(share_of(plan, step) < FULL for step in range(len(plan.steps))))
 
 

@@ -15,7 +15,7 @@ import msgspec
 
 from tidegate.control.analysis.bins import UPPER
 from tidegate.control.analysis.means import Moments
-from tidegate.control.releases.counted import FULL, Counted, Evidence, Name, Pair, Seen, share_of
+from tidegate.control.releases.counted import FULL, OTHER, Counted, Evidence, Name, Pair, Seen, share_of
 from tidegate.control.releases.guardrails import verdicts
 from tidegate.control.releases.release import Side
 from tidegate.metrics import BINS_PER_DECADE
@@ -31,7 +31,6 @@ V = TypeVar("V")
 
 MOST_KINDS = 512
 """Kinds of predictions that are told apart; what comes later counts as ``OTHER``."""
-OTHER = "other"
 MOST_SNAPSHOTS = 256
 """Snapshots whose copies are told apart; the oldest are forgotten, which loses evidence and adds none."""
 

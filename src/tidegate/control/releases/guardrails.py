@@ -15,7 +15,17 @@ from tidegate.control.analysis.bins import shift_of
 from tidegate.control.analysis.distance import Arm, distance
 from tidegate.control.analysis.means import Moments, difference
 from tidegate.control.analysis.quantile import N_OPT, Comparison
-from tidegate.control.releases.counted import FULL, Counted, Evidence, Pair, compared_steps, share_of
+from tidegate.control.releases.counted import (
+    FULL,
+    OTHER,
+    WINDOW_KINDS,
+    Counted,
+    Evidence,
+    Name,
+    Pair,
+    compared_steps,
+    share_of,
+)
 from tidegate.control.releases.wording import duration, failures, most_moved, number, percent
 from tidegate.settings import (
     BudgetGuardrail,
@@ -150,8 +160,8 @@ def latency(evidence: Evidence, plan: ReleaseSettings, rail: LatencyGuardrail) -
 def outputs(evidence: Evidence, plan: ReleaseSettings, rail: OutputsGuardrail) -> Verdict:
     """How far apart the variants' predictions are in the current step, or those of the copies before the first."""
     test = "total variation, sub-Gaussian mixture"
-    other = "shadow" if evidence.step < 0 else "candidate"
-    base, cand = evidence.seen("baseline"), evidence.seen("shadow" if evidence.step < 0 else "candidate")
+    other: Name = "shadow" if evidence.step < 0 else "candidate"
+    base, cand = evidence.seen("baseline"), evidence.seen(other)
     if not base.outputs or not cand.outputs:
         who = other if not cand.outputs else "baseline"
         return _no_data("outputs", test, f"no predictions of the {who} were counted in this step", evidence, rail.alpha)
@@ -160,7 +170,8 @@ def outputs(evidence: Evidence, plan: ReleaseSettings, rail: OutputsGuardrail) -
         Arm(base.outputs, base.clusters or None, sizes[0]), Arm(cand.outputs, cand.clusters or None, sizes[1])
     )
     steps = compared_steps(plan) + (plan.shadow is not None)
-    against, shown = found.above(rail.max_shift) - math.log(steps), found.within(rail.max_shift)
+    blurred = rail.max_shift + _not_told_apart(base.outputs) + _not_told_apart(cand.outputs)
+    against, shown = found.above(blurred) - math.log(steps), found.within(rail.max_shift)
     threshold = -math.log(rail.alpha)
     kind, shares = most_moved(base.outputs, cand.outputs)
     text = (
@@ -320,6 +331,12 @@ def _total(evidence: Evidence) -> Counted:
     for share in sorted(evidence.shares):
         total = total.plus(evidence.shares[share])
     return total
+
+
+def _not_told_apart(kinds: Mapping[str, int]) -> float:
+    """By how much the counts may differ from what was predicted: a busy window runs out of kinds, a quiet one does not.
+    With fewer kinds than that ``OTHER`` is a class like the others."""
+    return kinds.get(OTHER, 0) / sum(kinds.values()) if len(kinds) >= WINDOW_KINDS else 0.0
 
 
 def _best_sizes(evidence: Evidence, plan: ReleaseSettings) -> tuple[float, float]:

@@ -13,10 +13,12 @@ import pytest
 
 from tidegate.control.analysis.means import Moments
 from tidegate.control.releases import evidence as ev
+from tidegate.control.releases.counted import WINDOW_KINDS
 from tidegate.control.releases.evidence import Evidence
 from tidegate.control.releases.guardrails import combined
 from tidegate.metrics import bin_of
 from tidegate.observations import VariantWindow
+from tidegate.serving.events.outputs import OUTPUT_KINDS, count_outputs
 from tidegate.settings import (
     BudgetGuardrail,
     ErrorsGuardrail,
@@ -284,6 +286,24 @@ def test_outputs_fail_when_shown_to_move_and_pass_when_shown_not_to() -> None:
     assert moved.estimate == pytest.approx(0.45)
     assert moved.interval is not None
     assert 0.2 < moved.interval[0] < 0.45 < moved.interval[1]
+
+
+def test_labels_that_a_busy_window_did_not_tell_apart_are_no_shift() -> None:
+    """The baseline's windows run out of kinds and count the rest as other; the candidate's few requests never do."""
+    chance = np.random.default_rng(3)
+
+    def counted(rows: int) -> dict[str, int]:
+        kinds: dict[str, int] = {}
+        count_outputs(kinds, chance.permutation(np.arange(rows) % 300).astype(str).tolist(), ())
+        return kinds
+
+    windows = [window("baseline", 5, 950, outputs=counted(950)) for _ in range(60)]
+    windows += [window("candidate", 5, 50, outputs=counted(50)) for _ in range(60)]
+    assert judged(after(*windows), "outputs").outcome == "undecided"
+    assert OUTPUT_KINDS == WINDOW_KINDS
+    moved = [window("candidate", 5, 50, outputs={"7": 50}) for _ in range(60)]
+    few = [window("baseline", 5, 950, outputs={"7": 100, "other": 850}) for _ in range(60)]
+    assert judged(after(*few, *moved), "outputs").outcome == "fail", "a class of that name"
 
 
 def test_rows_of_one_request_count_as_one() -> None:
