@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -75,7 +76,7 @@ class Edge:
                 await sending({"type": "http.response.body", "body": b""})
                 return
             _check_length(headers)
-            await self._app(scope, _Bounded(receive), sending)
+            await self._app(scope, Bounded(receive), sending)
         except Exception as error:
             if begun:
                 raise
@@ -98,19 +99,24 @@ class Edge:
         return found
 
 
-class _Bounded:
-    """A ``receive`` that counts bytes and does not wait for ever while a body is due."""
+class Bounded:
+    """A ``receive`` that counts bytes, and in all waits no longer than ``BODY_SECONDS`` while a body is due."""
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._receive = receive
+        self._monotonic = monotonic
+        self._end: float | None = None
         self._left = BODY_BYTES
         self._complete = False
 
     async def __call__(self) -> Message:
         if self._complete:
             return await self._receive()
+        now = self._monotonic()
+        if self._end is None:
+            self._end = now + BODY_SECONDS
         try:
-            message: Message = await asyncio.wait_for(self._receive(), BODY_SECONDS)
+            message: Message = await asyncio.wait_for(self._receive(), self._end - now)
         except TimeoutError:
             raise BodyTooSlow(f"the body did not arrive within {BODY_SECONDS:g} s") from None
         self._left -= len(message.get("body", b""))

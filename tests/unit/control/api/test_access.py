@@ -8,12 +8,15 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from starlette.types import Message
 
 from tests.unit.control.api.client import ORIGIN, Client
 from tests.unit.control.api.plane import SETTINGS, Plane, control_plane, started
+from tidegate.control.api.edge import BODY_SECONDS, Bounded
 from tidegate.control.api.health import METRICS
 from tidegate.control.releases.history import row_of
 from tidegate.control.releases.release import Release
+from tidegate.errors import BodyTooSlow
 from tidegate.settings import Control, Settings
 from tidegate.types import Verdict
 
@@ -118,6 +121,23 @@ def test_large_bodies_are_refused(plane: Plane) -> None:
 
     answer = plane.client.post("/api/v1/releases", content=drip(), headers=headers)
     assert answer.status_code == 413
+
+
+async def test_a_body_that_drips_has_only_so_long() -> None:
+    """Each piece comes in time; the whole of it does not."""
+    now = 0.0
+
+    async def drip() -> Message:
+        nonlocal now
+        now += BODY_SECONDS / 4
+        return {"type": "http.request", "body": b" ", "more_body": True}
+
+    bounded = Bounded(drip, lambda: now)
+    for _ in range(4):
+        await bounded()
+    assert now == BODY_SECONDS
+    with pytest.raises(BodyTooSlow):
+        await bounded()
 
 
 def test_a_plane_that_ends_is_not_ready(plane: Plane) -> None:
