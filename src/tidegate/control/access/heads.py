@@ -58,7 +58,7 @@ class Heads:
     def kept(self) -> list[Head]:
         """Oldest first; a line that is no head is left out, since half a line may be left by a crash."""
         try:
-            lines = self._path.read_text("ascii").splitlines()
+            lines = self._path.read_text("ascii", "replace").splitlines()
         except FileNotFoundError:
             return []
         heads = []

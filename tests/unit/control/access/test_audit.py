@@ -178,7 +178,7 @@ def test_half_a_line_in_the_file_of_heads_is_left_out(store: Store, tmp_path: Pa
     heads = Heads(store, tmp_path)
     heads.note()
     path = tmp_path / "audit.heads"
-    path.write_text(path.read_text() + "7:ab")
+    path.write_bytes(path.read_bytes() + b"\xff\n7:ab")
     assert [head.sequence for head in heads.kept()] == [ROWS]
     with pytest.raises(ValueError, match="not a head"):
         parse_head("7:ab")
