@@ -124,14 +124,15 @@ def _label(value: Any) -> str:
 
 
 def _time(value: Any) -> float:
+    seconds = value
     if isinstance(value, str):
         try:
-            return datetime.fromisoformat(value).timestamp()
+            seconds = datetime.fromisoformat(value).timestamp()
         except (ValueError, OverflowError, OSError):
-            raise _Wrong("time", f"expected seconds since 1970 or an ISO 8601 time, got {_show(value)}") from None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _LATEST:
+            seconds = None
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < _LATEST:
         raise _Wrong("time", f"expected seconds since 1970 or an ISO 8601 time, got {_show(value)}")
-    return float(value)
+    return float(seconds)
 
 
 def _show(value: Any) -> str:

@@ -121,6 +121,8 @@ WRONG: Sequence[tuple[Any, list[str | int], str]] = [
     ({"unit": "u", "metric": "m", "value": "high"}, ["value"], "expected a number, true or false, got 'high'"),
     ({**ROW, "time": 1.7e12}, ["time"], "seconds since 1970"),
     ({**ROW, "time": "yesterday"}, ["time"], "ISO 8601"),
+    ({**ROW, "time": "0001-01-02T00:00:00Z"}, ["time"], "seconds since 1970"),
+    ({**ROW, "time": "9999-12-31T00:00:00Z"}, ["time"], "seconds since 1970"),
     ({**ROW, "time": True}, ["time"], "ISO 8601"),
     ({**ROW, "tag": 1}, ["tag"], "is not known; known are request_id"),
     ([5], [0], "row 0: expected an object"),
