@@ -50,7 +50,7 @@ class Prometheus:
             check_url(url)
             return self._answer(url, query)
         except (httpx.HTTPError, httpx.InvalidURL, InvalidInput, OSError, ValueError) as error:
-            logger.warning("prometheus %s: %s", url, error or type(error).__name__)
+            logger.warning("prometheus %s: %s", without_password(url), str(error) or type(error).__name__)
             return None
 
     def close(self) -> None:
@@ -104,6 +104,13 @@ def check_url(url: str) -> None:
         raise InvalidInput("prometheus.url must be http://host or https://host")
     if parts.query or parts.fragment:
         raise InvalidInput("prometheus.url is a base address, without a query")
+
+
+def without_password(url: str) -> str:
+    """As it may be told: without a name and a password before the host."""
+    scheme, slashes, rest = url.partition("//")
+    place, slash, path = rest.partition("/")
+    return f"{scheme}{slashes}{place.rpartition('@')[2]}{slash}{path}"
 
 
 def number_in(content: bytes) -> float | None:

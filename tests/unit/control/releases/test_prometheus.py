@@ -132,6 +132,14 @@ def test_what_cannot_be_reached_is_no_verdict() -> None:
         number_in(httpx.Response(200, json=vector("1", "2")).content)
 
 
+def test_a_password_in_the_address_is_used_and_never_logged(caplog: pytest.LogCaptureFixture) -> None:
+    server = Server("", 500)
+    assert server.client.ask("http://ann:s3cret@prometheus:9090/base", "up") is None
+    assert server.calls[0].headers["authorization"].startswith("Basic ")
+    assert "prometheus http://prometheus:9090/base: answered 500" in caplog.text
+    assert "s3cret" not in caplog.text
+
+
 def asking(every: str = "2s") -> ReleaseSettings:
     rail = PrometheusGuardrail(query="errors", max=0.5, url=URL, every=every)
     return replace(PLAN, guardrails=(*PLAN.guardrails, Guardrail(prometheus=rail)))
