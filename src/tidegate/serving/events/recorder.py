@@ -10,7 +10,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +24,7 @@ from tidegate.serving.events.exposures import Exposures, exposure_of
 from tidegate.serving.events.recording import Recording
 from tidegate.serving.events.sampling import Sampled, Sampler, Samples, event_of
 from tidegate.serving.events.spool import Spool, abandoned, open_spool
+from tidegate.serving.store_name import store_name
 from tidegate.settings import Store
 from tidegate.telemetry import EVENTS_DROPPED
 
@@ -67,7 +67,7 @@ class Recorder:
         self._sink = sink
         self._folder = folder
         # What was meant for another store is not written to this one.
-        self._name = f"exposures-{sha256(settings.url.encode()).hexdigest()[:12]}"
+        self._name = f"exposures-{store_name(settings.url)}"
         self._clock = clock or SystemClock()
         self._draw = draw
         self._dropped = {

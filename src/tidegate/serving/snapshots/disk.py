@@ -17,6 +17,7 @@ import msgspec
 
 from tidegate.keys import KnownKey
 from tidegate.serving.snapshots.publication import Publication
+from tidegate.serving.store_name import store_name
 
 logger = logging.getLogger("tidegate.bridge")
 
@@ -38,7 +39,7 @@ class KeptCopy:
     instances apart that share a folder."""
 
     def __init__(self, folder: Path, url: str, name: str) -> None:
-        self._store = sha256(url.encode()).hexdigest()[:16]
+        self._store = store_name(url)
         self._folder = folder
         self._snapshot = folder / f"snapshot-{name}.json"
         self._keys = folder / f"keys-{name}.json"

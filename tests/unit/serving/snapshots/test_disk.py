@@ -112,3 +112,8 @@ def test_a_disk_that_takes_nothing_costs_the_copy_only_and_is_said_once(
     copy.keep_snapshot(PUBLISHED)
     assert caplog.text.count("cannot be kept") == 1
     assert copy.snapshot() is None
+
+
+def test_a_new_password_leaves_the_copy_believed(tmp_path: Path) -> None:
+    KeptCopy(tmp_path, "postgresql://ann:old@db/tidegate", "8000").keep_snapshot(PUBLISHED)
+    assert KeptCopy(tmp_path, "postgresql://ann:new@db/tidegate", "8000").snapshot() is not None
