@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import threading
 import time
+from collections import Counter
 
 from limits import RateLimitItemPerMinute, RateLimitItemPerSecond
 from limits.storage import MemoryStorage
@@ -26,12 +28,25 @@ class Limits:
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
         self._address = RateLimitItemPerMinute(per_minute * OPEN_FACTOR, 1, "address")
         self._failed = RateLimitItemPerSecond(FAILED_SIGN_INS, FAILED_SECONDS, "failed")
+        self._lock = threading.Lock()
+        self._in_flight: Counter[str] = Counter()
 
     def call(self, key: str, own: int = 0) -> None:
         """Counts one call of a key; ``own`` is the key's own limit, 0 for none. Raises RateLimited."""
         item = RateLimitItemPerMinute(min(own, self._per_minute) if own else self._per_minute, 1, "key")
         if not self._limiter.hit(item, key):
             raise RateLimited(f"more than {item.amount} calls a minute with this key", self._wait(item, key))
+
+    def enter(self, key: str, most: int) -> None:
+        """Counts a call that is in flight until ``leave``. Raises RateLimited."""
+        with self._lock:
+            if self._in_flight[key] >= most:
+                raise RateLimited(f"this key has {most} calls in flight, which is its limit", 1.0)
+            self._in_flight[key] += 1
+
+    def leave(self, key: str) -> None:
+        with self._lock:
+            self._in_flight[key] -= 1
 
     def arrive(self, address: str) -> None:
         """Counts one call of an address, before anything is looked up for it. Raises RateLimited."""

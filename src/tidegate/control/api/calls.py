@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from hashlib import sha256
 from typing import Annotated, Any, TypeVar
 
@@ -120,7 +121,18 @@ def address_of(request: Request) -> str:
 
 
 def caller_of(request: Request) -> Caller:
-    """By key, or by cookie; a cookie's changes must carry its CSRF token. Raises NotAuthenticated, RateLimited, NotAllowed."""
+    """Once for each request, which counts as in flight until the edge has answered it. Raises NotAuthenticated, RateLimited,
+    NotAllowed."""
+    caller = _recognised(request)
+    if caller.facts.concurrency:
+        limits = services_of(request).access.limits
+        limits.enter(caller.key, caller.facts.concurrency)
+        request.state.leave = partial(limits.leave, caller.key)
+    return caller
+
+
+def _recognised(request: Request) -> Caller:
+    """By key, or by cookie; a cookie's changes must carry its CSRF token."""
     services, address = services_of(request), address_of(request)
     key = key_of(request)
     if key is not None:

@@ -1,4 +1,4 @@
-"""The outermost layer: request ids, bounds on bodies, headers that protect browsers, and a last catch."""
+"""The outermost layer: request ids, bounds on bodies, headers that protect browsers, the end of a call, and a last catch."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ class Edge:
         headers = Headers(scope=scope)
         given = headers.get(self._correlation_header, "")
         request_id = given if _GOOD_ID.fullmatch(given) else uuid.uuid4().hex
-        scope.setdefault("state", {})["request_id"] = request_id
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id
         own = {self._correlation_header: request_id, **self._cross_origin(headers)}
         begun = False
 
@@ -83,6 +84,8 @@ class Edge:
             await problems.answer(error, request_id)(scope, receive, sending)
         finally:
             CORRELATION.reset(token)
+            if "leave" in state:
+                state["leave"]()
 
     def _cross_origin(self, headers: Headers) -> dict[str, str]:
         origin = headers.get("origin", "")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -14,6 +16,7 @@ from tests.unit.control.api.client import ORIGIN, Client
 from tests.unit.control.api.plane import SETTINGS, Plane, control_plane, started
 from tidegate.control.api.edge import BODY_SECONDS, Bounded
 from tidegate.control.api.health import METRICS
+from tidegate.control.figures import Look
 from tidegate.control.releases.history import row_of
 from tidegate.control.releases.release import Release
 from tidegate.errors import BodyTooSlow
@@ -107,6 +110,33 @@ def test_request_ids_are_kept_or_made(plane: Plane) -> None:
     assert plane.client.get("/healthz", headers={"X-Request-Id": "abc-1"}).headers["x-request-id"] == "abc-1"
     made = plane.client.get("/healthz", headers={"X-Request-Id": "a b\t<c>"}).headers["x-request-id"]
     assert made != "a b\t<c>"
+
+
+def test_a_key_has_no_more_calls_in_flight_than_it_may(plane: Plane) -> None:
+    inside, go_on = threading.Event(), threading.Event()
+    look = plane.services.figures.look
+
+    def slow() -> Look:
+        inside.set()
+        assert go_on.wait(20)
+        return look()
+
+    plane.services.figures.look = slow  # type: ignore[method-assign]
+    headers, others = plane.headers(concurrency=1), plane.headers()
+    for path in ("nothing", "nothing/history"):  # what failed is in flight no more
+        assert plane.client.get(f"/api/v1/releases/{path}", headers=headers).status_code == 404
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(plane.client.get, "/api/v1/endpoints", headers=headers)
+        assert inside.wait(20)
+        beside = Client(plane.app)
+        refused = beside.get("/api/v1/releases", headers=headers)
+        assert beside.get("/api/v1/releases", headers=others).status_code == 200
+        go_on.set()
+        assert first.result(20).status_code == 200
+        assert beside.get("/api/v1/releases", headers=headers).status_code == 200
+        beside.close()
+    assert refused.status_code == 429
+    assert "1 calls in flight" in refused.json()["detail"]
 
 
 def test_large_bodies_are_refused(plane: Plane) -> None:
