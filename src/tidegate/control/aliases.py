@@ -58,7 +58,7 @@ class AliasSteps:
         with self._store.read() as unit:
             newest = unit.snapshots.latest()
             busy = {row.endpoint for row in unit.releases.list(open=True, limit=1000)}
-            busy |= {row.endpoint for row in unit.experiments.list(limit=1000) if row.state in ("pending", "running")}
+            busy |= {row.endpoint for row in unit.experiments.list(limit=1000, open=True)}
         plans = newest.snapshot.endpoints if newest is not None else {}
         return {
             plan.baseline.model.name: plan.baseline.model.version

@@ -15,7 +15,7 @@ from tidegate.control.releases.release import Release
 from tidegate.errors import Conflict
 from tidegate.storage.store import Unit
 
-AUDITED = ("in_force", "instance_lost", "refused")
+UNAUDITED = ("in_force", "instance_lost", "refused")
 """Kinds of records that are history only: nobody decided them."""
 
 
@@ -35,7 +35,7 @@ def happen(unit: Unit, release: Release, event: Event, *, tick: int = -1) -> Ena
     record = next((one for one in moved.instructions if isinstance(one, Record)), None)
     entry = entry_for(after, record, event, tick, published)
     unit.releases.save(row_of(after), event_row(after, entry) if entry else None, release.revision)
-    if record is not None and record.kind not in AUDITED:
+    if record is not None and record.kind not in UNAUDITED:
         audit.record(
             unit,
             record.who or SYSTEM,

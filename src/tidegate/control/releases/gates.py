@@ -6,12 +6,12 @@ from typing import Literal
 
 import msgspec
 
+from tidegate.control.releases.counted import FULL, share_of
 from tidegate.control.releases.events import Looked
 from tidegate.control.releases.release import Release, Side
 from tidegate.settings import ReleaseSettings, StepPlan, seconds_of
 from tidegate.types import Verdict
 
-FULL = 10_000
 SPLIT = "split"
 """The verdict that tells whether units are divided as configured; it judges the router, not the candidate."""
 
@@ -27,7 +27,7 @@ class Gate(msgspec.Struct, frozen=True):
 
 def shares(plan: ReleaseSettings) -> tuple[int, ...]:
     """Shares of the steps in basis points; the last one is everything, also where the plan leaves it out."""
-    found = tuple(max(1, round(step * 100)) for step in plan.steps)
+    found = tuple(share_of(plan, step) for step in range(len(plan.steps)))
     return found if found and found[-1] == FULL else (*found, FULL)
 
 

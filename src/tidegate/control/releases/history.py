@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import msgspec
 
 from tidegate.control.releases.events import Event, Record
@@ -101,9 +99,6 @@ def event_row(release: Release, entry: Entry) -> ReleaseEventRow:
     return ReleaseEventRow(
         release.id, release.revision, release.changed, entry.kind, msgspec.json.encode(entry).decode()
     )
-
-
-Source = Literal["look", "outside"]
 
 
 def entry_for(release: Release, record: Record | None, event: Event, tick: int, published: bool) -> Entry | None:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, NoReturn, get_args
 from msgspec.structs import replace
 
 from tidegate.control.releases import gates
+from tidegate.control.releases.counted import FULL
 from tidegate.control.releases.events import (
     EVENTS,
     Acknowledged,
@@ -287,7 +288,7 @@ def _promoted(release: Release, text: str, now: float, who: str = "") -> Transit
     after = replace(
         release,
         state="promoted",
-        share=gates.FULL,
+        share=FULL,
         reason=text,
         waiting="",
         since=now,

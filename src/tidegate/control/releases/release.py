@@ -17,7 +17,7 @@ State = Literal[
     "baking",  # it takes everything, the old version stays warm, and the promotion does not count yet
     "promoted",  # it is the champion; the old version stays warm for a while
     "rolled_back",  # the old version has everything again
-    "paused",  # a person, a broken split or a missing instance stopped it; the share stays
+    "paused",  # a person or a broken split stopped it; the share stays
     "inconclusive",  # the last step ended without a verdict; the share stays until a person decides
     "failed",  # it could not begin or go on: not loadable, or its baseline was taken away
 ]
