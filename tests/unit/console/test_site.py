@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from fastapi import FastAPI
 
@@ -19,6 +20,7 @@ from tidegate.console.pages.door import safe
 from tidegate.control.api.app import make_app
 from tidegate.control.api.services import Services
 from tidegate.keys import KeyFacts, KeyRole
+from tidegate.storage.records import ReleaseEventRow
 
 PATHS = (
     "/", "/endpoints/iris", "/releases", "/releases/r-iris-4", "/releases/r-sentiment-4", "/releases/r-churn-4",
@@ -130,9 +132,53 @@ def test_a_key_sees_and_changes_only_what_it_may(client: Client, services: Servi
     overview = client.get("/").text
     assert 'id="endpoint-iris"' in overview
     assert 'id="endpoint-fraud"' not in overview
+    announced = re.search(r'data-announce="([^"]*)"', overview)
+    assert announced is not None
+    assert "iris:" in announced.group(1)
+    assert "fraud:" not in announced.group(1)
     assert "r-fraud-2" not in client.get("/releases").text
     for path in ("/endpoints/fraud", "/releases/r-fraud-2", "/releases/r-fraud-2/promote", "/audit", "/keys"):
         assert client.get(path).status_code == 403, path
+    assert "homepage-order" not in client.get("/experiments").text
+    for path in ("/experiments/homepage-order", "/experiments/homepage-order/stop"):
+        assert client.get(path).status_code == 403, path
+    assert "/endpoints/iris" in client.get("/models/iris").text
+    for path in ("/models", "/models/fraud"):
+        assert "/endpoints/fraud" not in client.get(path).text, path
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Services]:
+    """A seeded store that the test may change."""
+    clock = ManualClock(seed.NOW)
+    store = sqlite_store(tmp_path, clock)
+    seed.seed(store, windows=1)
+    yield services_of(store, seed.settings(), clock, tmp_path)
+    store.close()
+
+
+@pytest.fixture
+def own_client(own: Services) -> Iterator[Client]:
+    found = Client(make_app(own))
+    yield found
+    found.close()
+
+
+def test_no_page_of_a_limited_key_is_empty_while_there_is_more(own: Services, own_client: Client) -> None:
+    with own.store.begin() as unit:
+        release, experiment = unit.releases.get("r-fraud-1"), unit.experiments.get("homepage-order")
+        assert release is not None
+        assert experiment is not None
+        for number in range(70):  # newer than what the key may see
+            id_, created = f"r-many-{number}", seed.NOW + number
+            row = msgspec.structs.replace(release, id=id_, created=created)
+            unit.releases.add(row, ReleaseEventRow(id_, 0, created, "start", "{}"))
+            unit.experiments.add(msgspec.structs.replace(experiment, name=id_, created=created))
+        body = experiment.body.replace('"endpoint":"ranking"', '"endpoint":"iris"')
+        unit.experiments.add(msgspec.structs.replace(experiment, name="own", endpoint="iris", created=1.0, body=body))
+    sign_in(own_client, own, "operate", endpoints=("iris",))
+    assert "r-iris-4" in own_client.get("/releases").text
+    assert "on iris" in own_client.get("/experiments").text
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ def routes(site: Site) -> list[Route]:
         said = " ".join(
             f"{release.endpoint}: {sentences.stage(release)}, {release.share / 100:g} percent."
             for release in look.releases
+            if visitor.facts.reaches(release.endpoint)
         )
         return site.render(
             request,

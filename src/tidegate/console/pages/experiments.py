@@ -12,6 +12,7 @@ from starlette.routing import Route
 from tidegate.console import pictures
 from tidegate.console.site import Site
 from tidegate.control.access.caller import Caller
+from tidegate.control.experiments.experiment import Experiment
 from tidegate.errors import InvalidInput
 
 PAGE = 30
@@ -22,13 +23,19 @@ def routes(site: Site) -> list[Route]:
     services = site.services
 
     def index(request: Request, visitor: Caller) -> Response:
-        found, following = services.experiments.list(PAGE, request.query_params.get("cursor"))
+        found: list[Experiment] = []
+        following = request.query_params.get("cursor")
+        while not found:  # no page is empty while there is more
+            more, following = services.experiments.list(PAGE, following)
+            found = [one for one in more if visitor.facts.reaches(one.spec.endpoint)]
+            if following is None:
+                break
         return site.render(
             request, "experiments.html", visitor, section="Experiments", experiments=found, following=following
         )
 
     def show(request: Request, visitor: Caller) -> Response:
-        experiment = services.experiments.get(request.path_params["name"])
+        experiment = visible(request, visitor)
         reports = services.experiments.reports(experiment.name)
         newest = reports[-1] if reports else None
         charts: list[tuple[str, Any]] = []
@@ -49,12 +56,11 @@ def routes(site: Site) -> list[Route]:
 
     def ask(request: Request, visitor: Caller) -> Response:
         visitor.must("operate")
-        return confirm(request, visitor, services.experiments.get(request.path_params["name"]).name)
+        return confirm(request, visitor, visible(request, visitor).name)
 
     def stop(request: Request, visitor: Caller, form: FormData) -> Response:
         visitor.must("operate")
-        experiment = services.experiments.get(request.path_params["name"])
-        visitor.must_reach(experiment.spec.endpoint)
+        experiment = visible(request, visitor)
         reason = str(form.get("reason", "")).strip()
         if not reason:
             return confirm(request, visitor, experiment.name, "Say why: it goes into the audit log.")
@@ -62,6 +68,11 @@ def routes(site: Site) -> list[Route]:
             raise InvalidInput(f"a reason has at most {LONGEST_REASON} characters")
         services.experiments.stop(experiment.name, who=visitor.who, reason=reason)
         return site.to(request, f"/experiments/{experiment.name}")
+
+    def visible(request: Request, visitor: Caller) -> Experiment:
+        experiment = services.experiments.get(request.path_params["name"])
+        visitor.must_reach(experiment.spec.endpoint)
+        return experiment
 
     def confirm(request: Request, visitor: Caller, name: str, wrong: str = "") -> Response:
         return site.render(

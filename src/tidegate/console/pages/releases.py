@@ -38,10 +38,15 @@ def routes(site: Site) -> list[Route]:
 
     def index(request: Request, visitor: Caller) -> Response:
         endpoint = request.query_params.get("endpoint") or None
+        found: list[Release] = []
+        following = request.query_params.get("cursor")
         with services.store.read() as unit:
-            rows = unit.releases.list(endpoint=endpoint, limit=PAGE + 1, cursor=request.query_params.get("cursor"))
-        found = [release_of(row) for row in rows[:PAGE] if visitor.facts.reaches(row.endpoint)]
-        following = rows[PAGE - 1].id if len(rows) > PAGE else None
+            while not found:  # no page is empty while there is more
+                rows = unit.releases.list(endpoint=endpoint, limit=PAGE + 1, cursor=following)
+                found = [release_of(row) for row in rows[:PAGE] if visitor.facts.reaches(row.endpoint)]
+                following = rows[PAGE - 1].id if len(rows) > PAGE else None
+                if following is None:
+                    break
         return site.render(
             request,
             "releases.html",
