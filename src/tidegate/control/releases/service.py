@@ -161,25 +161,24 @@ class ReleaseService:
         the alias goes back. What this service moved itself is no news. Returns the releases that began.
         """
         begun = []
-        for endpoint in self._aliases.news(name, version, alias):
-            policy = self._settings.registry.on_alias_moved
-            if policy == "ignore":
-                continue
-            if policy == "revert":
-                self._aliases.revert(endpoint, name, version, origin)
-                continue
+        policy = self._settings.registry.on_alias_moved
+        for endpoint in self._aliases.news(name, version, alias) if policy != "ignore" else ():
             try:
+                if policy == "revert":
+                    self._aliases.revert(endpoint, name, version, origin)
+                    continue
                 begun.append(
                     self.start(
                         endpoint,
                         f"models:/{name}/{version}",
                         who=origin,
-                        reason=f"{name}@{self._aliases.alias_of(endpoint, name)} was moved to version {version}",
+                        reason=f"{name}@{alias} was moved to version {version}",
                         requested_by="webhook" if origin.startswith("webhook") else "alias",
                     )
                 )
             except (UserError, RequestError) as error:  # such as the same bytes under a new number
-                logger.warning("no release of %s version %s on %s: %s", name, version, endpoint, error)
+                wanted = f"moving {name}@{alias} back" if policy == "revert" else f"release of {name} version {version}"
+                logger.warning("no %s on %s: %s", wanted, endpoint, error)
         return tuple(begun)
 
     def tick(self) -> None:

@@ -40,11 +40,12 @@ PLAN = ReleaseSettings(
 
 
 class FakeRegistry:
-    """Versions 1..9 of every model, and aliases; ``away`` makes every call fail."""
+    """Versions 1..9 of every model but those in ``deleted``, and aliases; ``away`` makes every call fail."""
 
     def __init__(self) -> None:
         self.aliases: dict[tuple[str, str], str] = {}
         self.away = False
+        self.deleted: set[str] = set()
         self.moves: list[tuple[str, str, str | None]] = []
 
     def versions(self, name: str) -> list[ModelVersion]:
@@ -53,7 +54,7 @@ class FakeRegistry:
     def get(self, name: str, version: str) -> ModelVersion:
         self._reach()
         number = self.aliases.get((name, version), version)
-        if not number.isdigit() or not 0 < int(number) < 10:
+        if not number.isdigit() or not 0 < int(number) < 10 or number in self.deleted:
             raise NotFound(f"{name} has no version {version}")
         return ModelVersion(
             name=name, version=number, uri=f"/models/{name}/{number}", digest=_digest(name, number), created=1.0
@@ -73,6 +74,8 @@ class FakeRegistry:
 
     def set_alias(self, name: str, alias: str, version: str | None) -> None:
         self._reach()
+        if version in self.deleted:
+            raise NotFound(f"{name} has no version {version}")
         self.moves.append((name, alias, version))
         self.aliases[name, alias] = version or ""
 

@@ -101,6 +101,14 @@ def test_a_version_that_cannot_be_released_is_told_and_holds_up_no_other_endpoin
     assert "no release of iris version 4 on iris: models:/iris/4: models come from" in caplog.text
 
 
+def test_an_alias_that_cannot_go_back_is_told(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    """Somebody deleted the version that is served."""
+    plane = make(registry=settings.Registry(on_alias_moved="revert"))
+    plane.registry.deleted = {"1"}
+    assert plane.service.alias_moved("iris", "4", "registry") == ()
+    assert "no moving iris@champion back on iris: iris has no version 1" in caplog.text
+
+
 def test_models_that_nobody_serves_are_no_news(plane: Plane) -> None:
     assert plane.service.alias_moved("wine", "2", "registry") == ()
 
