@@ -47,25 +47,29 @@ class AliasWatch:
         """Why the registry could not be asked at the last look; empty when it could."""
 
     def look(self) -> list[AliasMoved]:
-        """Asks the registry, at most every ``poll_seconds``; an empty list in between and while it is away."""
+        """Asks the registry, at most every ``poll_seconds``; an empty list in between and while it is away. A model that it
+        refuses to tell of is left out, and keeps what was said of it."""
         now = self._clock.monotonic()
         if now < self._due:
             return []
         self._due = now + self._poll_seconds
         expected = dict(self._expected())
         self._reported = {name: version for name, version in self._reported.items() if name in expected}
-        try:
-            seen = {name: self._pointed(name) for name in expected}
-        except RegistryAway as error:
-            self._note(str(error))
-            return []
-        except TidegateError as error:
-            self._note(f"the registry refuses: {error}")
-            return []
-        self._note("")
+        seen: dict[str, str | None] = {}
+        refused = ""
+        for name in expected:
+            try:
+                seen[name] = self._pointed(name)
+            except RegistryAway as error:
+                self._note(str(error))
+                return []
+            except TidegateError as error:
+                refused = f"the registry refuses: {error}"
+        self._note(refused)
         moved = compare(expected, seen, self._alias)
         fresh = [move for move in moved if move.name not in self._reported or self._reported[move.name] != move.version]
-        self._reported = {move.name: move.version for move in moved}
+        unseen = {name: version for name, version in self._reported.items() if name not in seen}
+        self._reported = unseen | {move.name: move.version for move in moved}
         return fresh
 
     def forget(self, name: str) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tidegate.clock import ManualClock
 from tidegate.control.registry.base import AliasMoved
+from tidegate.control.registry.files import FilesRegistry
 from tidegate.control.registry.watch import AliasWatch, compare
+from tidegate.testing.models import write_affine_onnx
 from tidegate.testing.registry import MemoryRegistry
 
 MOVED = AliasMoved(name="iris", alias="champion", version="2", previous="1")
@@ -69,4 +73,25 @@ def test_a_registry_that_is_away_is_said_once_and_misses_nothing(
     assert len(caplog.records) == 1
     registry.away = False
     assert watch.look() == [MOVED]
+    assert watch.away == ""
+
+
+def test_a_damaged_version_hides_no_other_models_move(tmp_path: Path) -> None:
+    clock, folder = ManualClock(), tmp_path / "registry"
+    registry = FilesRegistry(folder)
+    for name in ("churn", "iris"):
+        for alias in ("first", "champion"):
+            registry.register(name, write_affine_onnx(tmp_path / "affine.onnx"), metadata={}, aliases=(alias,))
+    watch = AliasWatch(registry, lambda: {"churn": "1", "iris": "2"}, clock, poll_seconds=5)
+    assert [move.name for move in watch.look()] == ["churn"]
+    record = folder / "churn" / "2" / "version.json"
+    whole = record.read_bytes()
+    record.write_text("{")
+    registry.set_alias("iris", "champion", "1")
+    clock.advance(5)
+    assert [move.name for move in watch.look()] == ["iris"]
+    assert "version.json cannot be read" in watch.away
+    record.write_bytes(whole)
+    clock.advance(5)
+    assert watch.look() == [], "what was reported before is not reported again"
     assert watch.away == ""
