@@ -11,9 +11,14 @@ STORE = ("sqlalchemy", "alembic")
 CONTROL = ("fastapi", "jinja2", "scipy", "limits", *STORE)
 
 
-def need_store() -> None:
-    """Raises MissingExtra."""
+def need_store(url: str = "") -> None:
+    """What the store at ``url`` needs, or any. Raises MissingExtra, and ConfigError for a URL that names no store."""
     _need("store", "a store", STORE)
+    if url:
+        from tidegate.storage.kinds import kind_of
+
+        if kind_of(url) == "postgresql":
+            _need("postgres", "a store in PostgreSQL", ("psycopg",))
 
 
 def need_control() -> None:

@@ -31,7 +31,7 @@ def serve(loaded: Loaded, read: Callable[[], Loaded]) -> None:
             "made with tidegate, or access.keys_required: false to let everybody predict"
         )
     if settings.store.url:
-        need_store()
+        need_store(settings.store.url)
     logs.configure(settings.logs)
     listening = bind(settings.server.host, settings.server.port)
     owner = Owner(loaded, read)

@@ -19,6 +19,7 @@ from sqlalchemy.exc import ArgumentError, DisconnectionError
 
 from tidegate.errors import ConfigError, MissingExtra, StoreAway, UserError
 from tidegate.storage.faults import MIGRATE
+from tidegate.storage.kinds import kind_of
 
 BUSY_SECONDS = 5.0
 _POOL: dict[str, Any] = {"pool_size": 5, "max_overflow": 10, "pool_timeout": BUSY_SECONDS}
@@ -32,16 +33,14 @@ _BEGIN = {
 
 def make(url: str, create: bool = False) -> Engine:
     """With ``create`` a SQLite file that is not there is made, readable by its owner alone, with its folder."""
+    kind = kind_of(url)
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # the latter for a port that is no number
         raise ConfigError("store.url: expected sqlite:///file or postgresql://user@host/database") from None
-    kind = parsed.drivername.partition("+")[0]
     if kind == "sqlite":
         return _sqlite(parsed, create)
-    if kind in ("postgresql", "postgres"):
-        return _postgres(parsed.set(drivername="postgresql+psycopg"))
-    raise ConfigError(f"store.url: no store of kind {kind}; expected sqlite:///file or postgresql://…")
+    return _postgres(parsed.set(drivername="postgresql+psycopg"))
 
 
 def reading(engine: Engine) -> Engine:

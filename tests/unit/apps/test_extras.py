@@ -10,8 +10,14 @@ import pytest
 from tests.unit.cli.command import run
 from tidegate.apps.serve import serve
 from tidegate.config import Loaded
-from tidegate.errors import MissingExtra
+from tidegate.errors import ConfigError, MissingExtra
 from tidegate.settings import EndpointSettings, Settings, Store
+
+
+def serve_with(url: str, folder: Path) -> None:
+    settings = Settings(endpoints={"a": EndpointSettings(model="fake:")}, store=Store(url=url))
+    loaded = Loaded(settings=settings, origins={}, base=folder, file=None)
+    serve(loaded, lambda: loaded)
 
 
 @pytest.mark.parametrize("command", ["up", "control", "demo"])
@@ -29,10 +35,22 @@ def test_the_control_plane_needs_its_extra(tmp_path: Path, monkeypatch: pytest.M
 
 def test_serving_needs_an_extra_for_a_store_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sqlalchemy", None)
-    settings = Settings(endpoints={"a": EndpointSettings(model="fake:")}, store=Store(url="sqlite:///x.db"))
-    loaded = Loaded(settings=settings, origins={}, base=tmp_path, file=None)
     with pytest.raises(MissingExtra, match=r"tidegate\[store\] is needed for a store"):
-        serve(loaded, lambda: loaded)
+        serve_with("sqlite:///x.db", tmp_path)
+
+
+def test_serving_needs_the_driver_of_the_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or it would serve on, and take the store for one that is away."""
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(MissingExtra, match=r"tidegate\[postgres\] is needed for a store in PostgreSQL"):
+        serve_with("postgresql+psycopg://db/tidegate", tmp_path)
+
+
+@pytest.mark.parametrize("url", ["mysql://ann:secret@db/tidegate", "store.db"])
+def test_a_url_that_names_no_store_ends_the_start(tmp_path: Path, url: str) -> None:
+    with pytest.raises(ConfigError, match=r"store\.url: .*sqlite:///file") as refused:
+        serve_with(url, tmp_path)
+    assert "secret" not in str(refused.value)
 
 
 @pytest.mark.parametrize("arguments", [["store", "status", "--url", "sqlite:///x.db"]])

@@ -16,7 +16,9 @@ from tidegate.storage.records import SessionRow
 from tidegate.storage.store import Store, open_store
 
 
-@pytest.mark.parametrize("url", ["", "mysql://host/db", "sqlite://", "sqlite:///:memory:", "not a url"])
+@pytest.mark.parametrize(
+    "url", ["", "mysql://host/db", "sqlite://", "sqlite:///:memory:", "not a url", "postgresql://host:port/db"]
+)
 def test_a_url_that_is_no_store(url: str) -> None:
     with pytest.raises(ConfigError, match=r"store\.url"):
         open_store(url)
