@@ -49,9 +49,8 @@ def gather(experiment: Experiment, unit: Unit) -> Data:
         unit.exposures.counts(name),
         {metric.name: _by_unit(metric, unit.feedback.outcomes(name, metric.name)) for metric in metrics},
         {
-            metric.covariate: _means(unit.feedback.outcomes(name, metric.covariate, before=True))
-            for metric in metrics
-            if metric.name in experiment.coefficients
+            covariate: _means(unit.feedback.outcomes(name, covariate, before=True))
+            for covariate in {metric.covariate for metric in metrics if metric.name in experiment.coefficients}
         },
     )
 

@@ -59,6 +59,7 @@ class ExperimentService:
         _check(spec)
         models = {arm.name: self._registry.ref(arm.model) for arm in spec.arms}
         now = self._clock.wall()
+        coefficients = self._coefficients(spec, now)
         with self._store.begin() as unit:
             published = unit.snapshots.latest()
             plan = None if published is None else published.snapshot.endpoints.get(spec.endpoint)
@@ -73,11 +74,7 @@ class ExperimentService:
                 models={CONTROL: plan.baseline.model, **models},
                 author=who,
                 created=now,
-                coefficients={
-                    metric.name: coefficient(unit.feedback.history(metric.name, metric.covariate, until=now))
-                    for metric in spec.metrics
-                    if metric.covariate
-                },
+                coefficients=coefficients,
                 before=without_previous(plan),
                 reason=reason,
                 waiting="the arms are being loaded by every serving process",
@@ -86,6 +83,15 @@ class ExperimentService:
             unit.experiments.add(_row(experiment))
             _audit(unit, who, "experiment.start", None, experiment, reason, now)
         return experiment
+
+    def _coefficients(self, spec: Spec, now: float) -> dict[str, float]:
+        """From all feedback of before; apart from writing, for which everybody waits."""
+        with self._store.read() as unit:
+            return {
+                metric.name: coefficient(unit.feedback.history(metric.name, metric.covariate, until=now))
+                for metric in spec.metrics
+                if metric.covariate
+            }
 
     def stop(self, name: str, *, who: str, reason: str) -> Experiment:
         """The control arm takes everything again, in one publication. Stopping twice changes nothing."""

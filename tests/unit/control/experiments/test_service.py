@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from sqlalchemy import event
 
 from tests.stores import sqlite_store
 from tidegate.clock import ManualClock
@@ -460,6 +461,15 @@ def test_one_that_cannot_be_looked_at_does_not_stop_the_others(plane: Plane, cap
     plane.service.tick()
     assert plane.service.get("button").warm
     assert "nowhere" in caplog.text
+
+
+def test_what_was_before_is_read_while_others_write(plane: Plane) -> None:
+    """History may be millions of rows, and a writer keeps every other one waiting."""
+    said: list[str] = []
+    event.listen(plane.store.engine, "before_cursor_execute", lambda *given: said.append(given[2]))
+    plane.service.start(a_spec(metrics=[{"name": "spent", "kind": "numeric", "covariate": "before"}]), who="ann")
+    (read,) = (at for at, statement in enumerate(said) if "feedback" in statement)
+    assert [statement for statement in said[:read] if statement.startswith("BEGIN")][-1] == "BEGIN"
 
 
 def test_a_lift_does_not_depend_on_who_came_before(plane: Plane) -> None:
