@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tidegate.observations import label_of
+from tidegate.serving.events.base import storable
 from tidegate.types import Array, Signature
 
 OUTPUT_KINDS = 64
@@ -97,7 +98,7 @@ def _kind_of(value: Any, labels: Sequence[str]) -> str:
         return name_of_bin(bin_of(max(min(value, _LARGEST), -_LARGEST)))
     if isinstance(value, bytes):
         return "bytes"
-    return label_of(value, labels)[:_LONGEST]
+    return storable(label_of(value, labels)[:_LONGEST])
 
 
 def _binned(values: list[float]) -> Iterable[tuple[str, int]]:

@@ -78,6 +78,11 @@ def test_whatever_a_model_puts_into_one_list_is_counted() -> None:
     }  # fmt: skip
 
 
+def test_a_text_that_no_file_can_hold_is_counted_under_one_that_can() -> None:
+    """A window that cannot be written would hold up those beside it."""
+    assert counted(np.array(["a\ud800", "a\udfff", "é"], object)) == {"a?": 2, "é": 1}
+
+
 def test_kinds_are_bounded() -> None:
     kinds = counted(np.array([f"class {number}" for number in range(500)], object))
     assert len(kinds) == OUTPUT_KINDS
