@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+
 import msgspec
 
 from tidegate.control.analysis.means import Moments
+from tidegate.control.releases.history import entry_of
 from tidegate.control.releases.look import Measured
 from tidegate.control.releases.release import Release
 from tidegate.observations import label_of
@@ -12,6 +17,7 @@ from tidegate.settings import OutcomeGuardrail, seconds_of
 from tidegate.storage.records import Labelled
 from tidegate.storage.store import Unit
 
+_SIDES = ("baseline", "candidate")
 _NAMES = ("labels", "predictions")
 _LARGEST = 1e100
 """Numbers are cut here, so that their squares can still be added up: JSON has no infinity."""
@@ -21,15 +27,37 @@ def measured(unit: Unit, release: Release, index: int, rail: OutcomeGuardrail, n
     """Predictions made since the candidate got its first share, and long enough ago for their labels to have come: the
     labels that come first need not be like the others."""
     until = now - seconds_of(rail.wait)
-    sides = {"baseline": Running(), "candidate": Running()}
+    steps = [entry.snapshot for row in unit.releases.events(release.id) if (entry := entry_of(row)).snapshot]
+    strata: dict[int, tuple[Running, Running]] = {}
     for one in unit.feedback.labels(release.endpoint, rail.metric, release.began, until):
-        side = sides.get(one.event.variant)
-        if side is None or one.event.forced or one.event.snapshot < release.first:
+        if one.event.variant not in _SIDES or one.event.forced or one.event.snapshot < release.first:
             continue
         value = value_of(one)
         if value is not None:
-            side.add(value)
-    return Measured(index, sides["baseline"].moments, sides["candidate"].moments)
+            sides = strata.setdefault(bisect_right(steps, one.event.snapshot), (Running(), Running()))
+            sides[_SIDES.index(one.event.variant)].add(value)
+    return Measured(index, *side_by_side([(base.moments, cand.moments) for base, cand in strata.values()]))
+
+
+def side_by_side(steps: Sequence[tuple[Moments, Moments]]) -> tuple[Moments, Moments]:
+    """Of both variants, each step with the same weight for both. Simply pooled, the baseline would have most of its labels
+    from the first steps and the candidate from the last ones, and what changed between them would pass for a difference.
+
+    The weights (Mantel & Haenszel) make the most of the labels; a step in which one side has hardly any says nothing.
+    """
+    both = [(base, cand) for base, cand in steps if min(base.n, cand.n) > 1]
+    weights = [base.n * cand.n / (base.n + cand.n) for base, cand in both]
+    total = math.fsum(weights)
+
+    def joined(sides: Sequence[Moments]) -> Moments:
+        n = sum(side.n for side in sides)
+        mean = math.fsum(weight / total * side.mean for weight, side in zip(weights, sides, strict=True))
+        squared = math.fsum(
+            (weight / total) ** 2 * side.variance / side.n for weight, side in zip(weights, sides, strict=True)
+        )
+        return Moments(n, mean, squared * n)
+
+    return joined([base for base, _ in both]), joined([cand for _, cand in both])
 
 
 class Running:

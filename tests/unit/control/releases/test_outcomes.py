@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from tests.unit.control.releases.plane import PLAN, Plane
 from tidegate.control.analysis.means import Moments
 from tidegate.control.releases.look import Look
-from tidegate.control.releases.outcomes import Running, value_of
+from tidegate.control.releases.outcomes import Running, side_by_side, value_of
 from tidegate.control.releases.release import Release
 from tidegate.observations import Feedback, PredictionEvent
 from tidegate.settings import Guardrail, OutcomeGuardrail
@@ -89,6 +89,46 @@ def test_late_labels_decide_and_are_waited_for(plane: Plane, good: int, state: s
     replay = plane.service.replay(release.id)
     assert replay.agrees, replay.findings
     assert msgspec.json.encode(release)
+
+
+def test_what_changed_between_two_steps_is_no_difference(plane: Plane) -> None:
+    """Both are equally good at any time; when the candidate has 10 % they are right more often than when it has 50 %."""
+    rails = (*PLAN.guardrails, Guardrail(outcome=OutcomeGuardrail(margin=0.05)))
+    step = replace(PLAN.step, min_requests=600, max_seconds=1e6)
+    release = plane.start(plan=replace(PLAN, step=step, guardrails=rails))
+    for share, rate in ((0.1, 0.9), (0.5, 0.7)):
+        while (now := plane.service.get(release.id)).share != 10_000 * share:
+            plane.seconds(1)
+        made = [
+            event(round(share * 100_000) + number, variant, release, plane.clock.wall(), snapshot=now.snapshot)
+            for variant, mine in (("baseline", 1 - share), ("candidate", share))
+            for number in range(round(2000 * mine))
+        ]
+        sent = [
+            Feedback(metric="accuracy", request_id=one.request_id, time=one.time, value=float(number % 10 < 10 * rate))
+            for number, one in enumerate(made)
+        ]
+        with plane.store.begin() as unit:
+            unit.events.add(made)
+            unit.feedback.add(sent)
+        plane.seconds(7)
+    found = {one.guardrail: one for one in plane.service.get(release.id).verdicts}["outcome"]
+    assert (found.counts["labels_baseline"], found.counts["labels_candidate"]) == (2800, 1200)
+    assert found.estimate == pytest.approx(0.0, abs=1e-9)
+    assert found.outcome != "fail"
+
+
+def test_steps_side_by_side_are_their_weighted_means() -> None:
+    one = Moments(400, 0.5, 0.25), Moments(100, 0.4, 0.24)
+    two = Moments(300, 0.9, 0.09), Moments(300, 0.7, 0.21)
+    alone = [(Moments(900, 0.1, 0.1), Moments(1, 1.0, 0.0))]
+    base, cand = side_by_side([one, two, *alone])
+    weights = 80 / 230, 150 / 230
+    assert (base.n, cand.n) == (700, 400)
+    assert base.mean == pytest.approx(weights[0] * 0.5 + weights[1] * 0.9)
+    assert cand.mean == pytest.approx(weights[0] * 0.4 + weights[1] * 0.7)
+    assert cand.variance / cand.n == pytest.approx(weights[0] ** 2 * 0.24 / 100 + weights[1] ** 2 * 0.21 / 300)
+    assert side_by_side(alone) == (Moments(), Moments())
 
 
 def test_labels_that_say_nothing_new_are_not_stored_again(plane: Plane) -> None:
