@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import or_, select
 
 from tidegate.observations import Beat
 from tidegate.storage.base import Repository
 from tidegate.storage.records import Acknowledgement
 from tidegate.storage.tables import acknowledgements, instances
 
+LATEST_SECONDS = 60.0
+
 _decoder = msgspec.json.Decoder(Beat)
 
 
 class Instances(Repository):
     def beat(self, beat: Beat) -> None:
-        """Keeps the newest of each instance; one that comes late changes nothing."""
+        """Keeps the newest of each instance; one that comes late changes nothing. None is as late as ``LATEST_SECONDS``: then
+        the clock was put back, and what was told before would outlive the instance."""
         query = self._insert(instances).values(
             instance=beat.instance, time=beat.time, snapshot=beat.snapshot, body=msgspec.json.encode(beat).decode()
         )
@@ -24,7 +27,7 @@ class Instances(Repository):
             query.on_conflict_do_update(
                 index_elements=["instance"],
                 set_={"time": fresh.time, "snapshot": fresh.snapshot, "body": fresh.body},
-                where=instances.c.time <= fresh.time,
+                where=or_(instances.c.time <= fresh.time, instances.c.time > fresh.time + LATEST_SECONDS),
             )
         )
 

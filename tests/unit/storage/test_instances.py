@@ -14,6 +14,16 @@ def test_the_newest_beat_counts(store: Store) -> None:
     assert found == a_beat("a", START + 5, snapshot=3, models={"iris": {"baseline": "1"}})
 
 
+def test_a_clock_that_was_put_back_does_not_make_an_instance_live_for_ever(store: Store) -> None:
+    """R11: releases would wait for it long after its end."""
+    with store.begin() as unit:
+        for time in (START + 3600, START):
+            unit.instances.beat(a_beat("a", time))
+    with store.read() as unit:
+        assert unit.instances.live(START + 5, within=10) == [a_beat("a", START)]
+        assert unit.instances.live(START + 11, within=10) == []
+
+
 def test_live_are_those_heard_of_lately(store: Store) -> None:
     with store.begin() as unit:
         for name, age in [("b", 1), ("a", 10), ("old", 11)]:
