@@ -88,7 +88,6 @@ def why_label(state: State) -> str:
         "rolled_back": "Why it was rolled back",
         "failed": "Why it failed",
         "paused": "Why it is paused",
-        "inconclusive": "Why it has not been promoted yet",
     }
     return labels.get(state, "Why it has not been promoted yet")
 

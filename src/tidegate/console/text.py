@@ -119,7 +119,7 @@ def absolute(then: float) -> str:
 def time(then: float | None, now: float) -> Markup:
     """A <time> element: relative for reading, absolute in its title; the page's script keeps it current."""
     if not then:
-        return Markup("–")
+        return escape(DASH)
     stamp = datetime.datetime.fromtimestamp(then, datetime.UTC).isoformat(timespec="seconds")
     return Markup('<time datetime="{}" title="{}" data-then="{}">{}</time>').format(
         stamp, absolute(then), f"{then:.3f}", ago(then, now)

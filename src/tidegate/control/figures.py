@@ -14,7 +14,7 @@ import msgspec
 
 from tidegate.clock import Clock
 from tidegate.control.releases.release import Release
-from tidegate.metrics import BINS, edge, quantile
+from tidegate.metrics import BINS, BINS_PER_DECADE, edge, quantile
 from tidegate.observations import Beat, VariantWindow
 from tidegate.settings import Settings
 from tidegate.types import EndpointPlan, ModelRef
@@ -308,7 +308,7 @@ def judge(name: str, instances: Sequence[InstanceHealth]) -> tuple[int, Literal[
 
 def distribution(bins: Mapping[int, int], per_decade: int = 16) -> list[tuple[float, float, float]]:
     """A latency histogram for eyes: (from, to, share of requests) with ``per_decade`` bars a factor of ten; seconds."""
-    width = 128 // per_decade
+    width = BINS_PER_DECADE // per_decade
     total = sum(bins.values())
     coarse: dict[int, int] = {}
     for index, count in bins.items():

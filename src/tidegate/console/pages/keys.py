@@ -12,7 +12,7 @@ from starlette.routing import Route
 from tidegate.console.site import Site
 from tidegate.control.access.caller import Caller
 from tidegate.control.access.keys import Created
-from tidegate.errors import InvalidInput, NotFound, TidegateError, UserError
+from tidegate.errors import InvalidInput, NotFound, UserError
 from tidegate.keys import KeyFacts, KeyRole
 
 DAY = 86_400.0
@@ -86,7 +86,7 @@ def routes(site: Site) -> list[Route]:
                 made = keys.rotate(id_, who=visitor.who, grace=float(grace), reason=reason)
                 return listing(request, visitor, made=made, old=id_)
         except (UserError, InvalidInput) as error:
-            return confirm(request, visitor, id_, action, said(error))
+            return confirm(request, visitor, id_, action, str(error))
         raise NotFound(f"a key cannot {action[:40]}")
 
     def confirm(request: Request, visitor: Caller, id_: str, action: str, wrong: str = "") -> Response:
@@ -122,7 +122,3 @@ def routes(site: Site) -> list[Route]:
         Route("/keys/{id}/{action}", site.page(ask)),
         Route("/keys/{id}/{action}", site.act(act), methods=["POST"]),
     ]
-
-
-def said(error: TidegateError) -> str:
-    return str(error)

@@ -81,7 +81,7 @@
             markLine: {
               symbol: "none",
               silent: true,
-              label: { color: colour, fontSize: 10.5, fontWeight: 600, distance: index === 0 ? 2 : 2, formatter: "{b}" },
+              label: { color: colour, fontSize: 10.5, fontWeight: 600, distance: 2, formatter: "{b}" },
               lineStyle: { color: colour, type: "dashed", width: 1, opacity: 0.8 },
               data: [{ xAxis: one.p50, name: index === 0 ? "p50" : "" }, { xAxis: one.p99, name: index === 0 ? "p99" : "" }],
             },
