@@ -6,9 +6,14 @@
   let palette = {};
 
   function colours() {
-    const style = getComputedStyle(document.documentElement);
+    const probe = document.body.appendChild(document.createElement("i"));
     const names = ["text", "muted", "faint", "line", "line-strong", "surface", "base", "cand", "third", "fourth", "good", "bad", "wait", "accent"];
-    palette = Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
+    const computed = (name) => {
+      probe.style.color = `var(--${name})`;
+      return getComputedStyle(probe).color;
+    };
+    palette = Object.fromEntries(names.map((name) => [name, computed(name)]));
+    probe.remove();
   }
   const ofRole = (role, index) =>
     role === "baseline" ? palette.base : role === "previous" ? palette.faint : ["candidate", "shadow"].includes(role) ? palette.cand : [palette.cand, palette.third, palette.fourth][Math.max(0, index - 1) % 3];
