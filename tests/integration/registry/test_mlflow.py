@@ -70,6 +70,24 @@ def run(mlflow_server: str, tmp_path: Path) -> str:
     return run_id
 
 
+def test_a_model_that_is_made_again_is_another(
+    registry: Registry, client: Any, name: str, run: str, tmp_path: Path
+) -> None:
+    """MLflow numbers its versions from 1 again."""
+    client.create_registered_model(name)
+    client.create_model_version(name, f"runs:/{run}/model", run_id=run)
+    before = registry.ref(f"models:/{name}/1")
+    assert registry.get(name, "1").signature is not None
+    client.delete_registered_model(name)
+    (tmp_path / "other.bin").write_bytes(b"no model")
+    client.log_artifact(run, str(tmp_path / "other.bin"), "other")
+    client.create_registered_model(name)
+    client.create_model_version(name, f"runs:/{run}/other", run_id=run)
+    after = registry.ref(f"models:/{name}/1")
+    assert after.digest != before.digest
+    assert registry.get(name, "1").signature is None
+
+
 def test_what_others_registered_is_read(registry: Registry, client: Any, name: str, run: str) -> None:
     client.create_registered_model(name)
     client.create_model_version(name, f"runs:/{run}/model", run_id=run, tags={"team": "churn"})

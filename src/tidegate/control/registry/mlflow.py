@@ -32,6 +32,8 @@ EXPERIMENT = "tidegate"
 STAGES = ("Production", "Staging", "Archived")
 _DIGEST, _SIGNATURE, _PROFILE = "tidegate.digest", "tidegate.signature", "tidegate.profile"
 _LONGEST_TAG = 5000
+_Key = tuple[str, str, float]
+"""Name, number and time of creation: a model that is deleted and made again begins at version 1 again."""
 
 ERRORS: Mapping[str, type[TidegateError]] = {
     "RESOURCE_DOES_NOT_EXIST": NotFound,
@@ -64,8 +66,8 @@ class MlflowRegistry:
         self._trust = trust or Trust()
         self._base = base or Path.cwd()
         self._made: Any = None
-        self._digests: dict[tuple[str, str], str] = {}
-        self._signatures: dict[tuple[str, str], Signature | None] = {}
+        self._digests: dict[_Key, str] = {}
+        self._signatures: dict[_Key, Signature | None] = {}
 
     def versions(self, name: str) -> list[ModelVersion]:
         with translated(f"models:/{name}", self.where):
@@ -145,7 +147,7 @@ class MlflowRegistry:
         except RequestError as error:
             raise ModelError(f"{uri}: {error}") from error
         digest = found.digest or self._fetched_digest(found.uri)
-        self._digests[name, found.version] = digest
+        self._digests[name, found.version, found.created] = digest
         return ModelRef(found.uri, name, found.version, digest)
 
     @property
@@ -218,7 +220,7 @@ class MlflowRegistry:
                 return
 
     def _described(self, found: Any, aliases: Mapping[str, Any]) -> ModelVersion:
-        name, number = str(found.name), str(found.version)
+        name, number, created = str(found.name), str(found.version), found.creation_timestamp / 1000
         tags = {str(key): str(value) for key, value in dict(found.tags or {}).items()}
         signature = None
         if text := tags.get(_SIGNATURE):
@@ -229,11 +231,11 @@ class MlflowRegistry:
             name=name,
             version=number,
             uri=f"models:/{name}/{number}",
-            digest=tags.get(_DIGEST) or self._digests.get((name, number), ""),
-            created=found.creation_timestamp / 1000,
+            digest=tags.get(_DIGEST) or self._digests.get((name, number, created), ""),
+            created=created,
             aliases=tuple(sorted(alias for alias, pointed in aliases.items() if str(pointed) == number)),
             stage="" if stage == "None" else stage,
-            signature=signature or self._signatures.get((name, number)),
+            signature=signature or self._signatures.get((name, number, created)),
             metadata={key: value for key, value in tags.items() if not key.startswith("tidegate.")},
             profile=tags.get(_PROFILE, ""),
             run_id=str(found.run_id or ""),
@@ -241,7 +243,7 @@ class MlflowRegistry:
 
     def _stored_signature(self, version: ModelVersion) -> Signature | None:
         """From the MLmodel file; None for a model without one. Fetched once, since a version never changes."""
-        key = (version.name, version.version)
+        key = (version.name, version.version, version.created)
         if key not in self._signatures:
             self._signatures[key] = self._fetched_signature(version.uri)
         return self._signatures[key]
