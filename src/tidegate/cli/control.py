@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
@@ -12,6 +14,7 @@ from urllib.parse import quote
 import click
 import msgspec
 
+from tidegate.config import discover, load_settings
 from tidegate.errors import UserError
 
 if TYPE_CHECKING:
@@ -159,7 +162,7 @@ def part(text: str) -> str:
 
 def connect(control: str, key: str) -> ControlClient:
     """``key`` empty: the first line of ``run/admin.key`` below the current folder, where there is one."""
-    return ControlClient(control, key or _own_key())
+    return ControlClient(control, key or own_key(control, os.environ))
 
 
 def control_options(command: _Command) -> _Command:
@@ -175,11 +178,46 @@ def control_options(command: _Command) -> _Command:
     return wrapped  # type: ignore[return-value]
 
 
-def _own_key() -> str:
+def own_key(address: str, environment: Mapping[str, str]) -> str:
+    """The key in ``run/admin.key``, which is the business of this folder's own control plane alone. Raises UserError when
+    the address is of another."""
+    import httpx
+
     try:
-        return KEY_FILE.read_text("utf-8").strip().partition("\n")[0]
-    except (OSError, UnicodeDecodeError):
+        key = KEY_FILE.read_text("utf-8").strip().partition("\n")[0]
+        url = httpx.URL(address)
+    except (OSError, UnicodeDecodeError, httpx.InvalidURL):
         return ""  # the server then says that a key is missing, and where one is taken from
+    if url.host and not _is_here(url.host) and _place(url) not in _own_places(environment):
+        raise UserError(
+            f"{KEY_FILE.as_posix()} is not sent to {address}: it is for this folder's own control plane "
+            "(control.url, control.host); give a key with --key or TIDEGATE_KEY"
+        )
+    return key
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _own_places(environment: Mapping[str, str]) -> set[tuple[str, str, int | None]]:
+    """Where the configuration says that the control plane is."""
+    import httpx
+
+    try:
+        path, dotenv = discover(None, environment)
+        own = load_settings(path, environment=environment, dotenv=dotenv).settings.control
+        host = f"[{own.host}]" if ":" in own.host else own.host
+        return {_place(httpx.URL(url)) for url in (own.url, f"http://{host}:{own.port}")}
+    except (UserError, httpx.InvalidURL):
+        return set()
+
+
+def _place(url: httpx.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
 
 
 def _given(query: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from click.testing import Result
 
 from tests.unit.cli.command import run
 from tests.unit.cli.fake_control import FakeControl, fake_control
+from tidegate.cli.control import own_key
+from tidegate.errors import UserError
 
 BASE = "/api/v1/releases"
 RELEASE: dict[str, Any] = {
@@ -73,6 +75,50 @@ def test_the_key_is_found_below_the_current_folder(
     (tmp_path / "run" / "admin.key").write_text("tg_from_file\n")
     assert ask(control, "list").output == "no releases\n"
     assert control.asked[0].headers["x-api-key"] == "tg_from_file"
+
+
+@pytest.mark.parametrize(
+    ("address", "sent"),
+    [
+        ("http://127.0.0.1:9", True),
+        ("http://localhost:9", True),
+        ("http://[::1]:9", True),
+        ("https://tidegate.example/", True),
+        ("https://tidegate.example:443", True),
+        ("http://10.1.2.3:8101", True),
+        ("http://tidegate.example", False),
+        ("https://tidegate.example:8443", False),
+        ("https://tidegate.example@elsewhere.example", False),
+        ("http://10.1.2.3:8001", False),
+        ("http://localhost.elsewhere.example", False),
+    ],
+)
+def test_the_key_of_the_folder_is_for_its_own_control_plane(
+    address: str, sent: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "admin.key").write_text("tg_from_file\n")
+    (tmp_path / "tidegate.yaml").write_text("control: {url: 'https://tidegate.example', host: 10.1.2.3, port: 8101}\n")
+    if sent:
+        assert own_key(address, {}) == "tg_from_file"
+        return
+    with pytest.raises(UserError, match="give a key with --key or TIDEGATE_KEY"):
+        own_key(address, {})
+
+
+def test_the_key_of_the_folder_does_not_leave_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = {"TIDEGATE_CONTROL": "http://192.0.2.1:9"}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "admin.key").write_text("tg_from_file\n")
+    (tmp_path / "tidegate.yaml").write_text("control: [what nobody can read\n")
+    result = run("release", "list", environment=given)
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "error: run/admin.key is not sent to http://192.0.2.1:9: it is for this folder's own control plane "
+        "(control.url, control.host); give a key with --key or TIDEGATE_KEY\n"
+    )
 
 
 def test_a_proxy_is_not_asked_for_this_machine(control: FakeControl) -> None:
