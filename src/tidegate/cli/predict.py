@@ -15,6 +15,7 @@ from typing import IO, Any, Protocol
 
 import click
 
+from tidegate.cli.control import HERE
 from tidegate.cli.rows import Convert, Row, format_of, is_number, open_input, read_rows
 from tidegate.errors import UserError
 
@@ -78,7 +79,7 @@ def predict(
 
         headers = {"Content-Type": "application/json"} | ({"X-API-Key": key} if key else {})
         try:
-            client = httpx.AsyncClient(base_url=url, headers=headers, timeout=timeout)
+            client = httpx.AsyncClient(base_url=url, headers=headers, timeout=timeout, mounts=dict.fromkeys(HERE))
         except (httpx.InvalidURL, ValueError) as error:
             raise UserError(f"--url {url}: {error}") from None
         bad = 0

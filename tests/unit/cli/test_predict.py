@@ -43,6 +43,12 @@ def test_every_row_of_a_csv_gets_one_line_in_order(server: FakeServer, tmp_path:
     assert max(len(body["records"]) for body in server.bodies) == 7
 
 
+def test_a_proxy_is_not_asked_for_this_machine(server: FakeServer) -> None:
+    environment = {"HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": ""}
+    result = run("predict", "--format", "jsonl", "--url", server.url, stdin="[1, 2]\n", environment=environment)
+    assert predictions(result) == [3]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "form"),
     [
