@@ -1,8 +1,9 @@
-"""Calls an ASGI application from plain tests: httpx on an event loop of its own, in another thread."""
+"""Calls an ASGI application from plain tests: httpx, with an event loop in another thread for as long as a call takes."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 import httpx
 from anyio.from_thread import start_blocking_portal
@@ -10,13 +11,14 @@ from starlette.types import ASGIApp
 
 ORIGIN = "http://control.test"
 
+T = TypeVar("T")
+
 
 class Client:
-    """Keeps cookies between calls, as a browser does. ``address`` is where the calls seem to come from."""
+    """Keeps cookies between calls, as a browser does, and no thread: one that nobody closed keeps no process from
+    ending. ``address`` is where the calls seem to come from."""
 
     def __init__(self, app: ASGIApp, address: str = "192.0.2.7", origin: str = ORIGIN) -> None:
-        self._portals = start_blocking_portal()
-        self._portal = self._portals.__enter__()
         transport = httpx.ASGITransport(app=app, client=(address, 50_000))
         self._client = httpx.AsyncClient(transport=transport, base_url=origin)
 
@@ -24,7 +26,7 @@ class Client:
         async def send() -> httpx.Response:
             return await self._client.request(method, url, **given)
 
-        return self._portal.call(send)
+        return _run(send)
 
     def get(self, url: str, **given: Any) -> httpx.Response:
         return self.request("GET", url, **given)
@@ -40,5 +42,9 @@ class Client:
         return self._client.cookies
 
     def close(self) -> None:
-        self._portal.call(self._client.aclose)
-        self._portals.__exit__(None, None, None)
+        _run(self._client.aclose)
+
+
+def _run(work: Callable[[], Awaitable[T]]) -> T:
+    with start_blocking_portal() as portal:
+        return portal.call(work)
