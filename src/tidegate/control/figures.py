@@ -55,8 +55,6 @@ class VariantFigures(msgspec.Struct, frozen=True, kw_only=True):
     outputs: Mapping[str, int] = {}
     series: tuple[int, ...] = ()
     """Requests in each second, oldest first."""
-    failing: tuple[int, ...] = ()
-    """Failures in each second, oldest first."""
 
     @property
     def failure_rate(self) -> float:
@@ -177,15 +175,13 @@ def _sum(
     outcomes: dict[str, int] = {}
     outputs: dict[str, int] = {}
     latency: dict[int, int] = {}
-    series, failing = [0] * length, [0] * length
+    series = [0] * length
     for window in windows:
         add(outcomes, window.outcomes)
         add(outputs, window.outputs)
         for index, count in window.latency.items():
             latency[index] = latency.get(index, 0) + count
-        second = min(length - 1, int(window.start - start))
-        series[second] += window.requests
-        failing[second] += failed(window.outcomes)
+        series[min(length - 1, int(window.start - start))] += window.requests
     requests = sum(series)
     return VariantFigures(
         variant=variant,
@@ -202,7 +198,6 @@ def _sum(
         latency=latency,
         outputs=outputs,
         series=tuple(series),
-        failing=tuple(failing),
     )
 
 
