@@ -29,6 +29,7 @@ STOP_SECONDS = 60.0
 LOOK_SECONDS = 0.5
 LINE_SECONDS = 3.0
 RELEASE_SECONDS = 600.0
+LAST_PORT = 65535
 
 CONFIG = """\
 # Written by `tidegate demo`. Run it yourself: tidegate up --config {folder}/tidegate.yaml --folder {folder}
@@ -64,10 +65,10 @@ MARK = "made-by-tidegate-demo"
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(1, 65535), default=8000, help="Port of the predictions.")
+@click.option("--port", type=click.IntRange(1, LAST_PORT), default=8000, help="Port of the predictions.")
 @click.option(
     "--control-port",
-    type=click.IntRange(1, 65535),
+    type=click.IntRange(1, LAST_PORT),
     default=None,
     show_default="the port above",
     help="Port of the console and the control API.",
@@ -85,7 +86,7 @@ MARK = "made-by-tidegate-demo"
 def demo(port: int, control_port: int | None, folder: Path, traffic: float, seconds: float) -> None:
     """Release a better model and a faulty one under live traffic, and watch what becomes of them."""
     need_control()
-    control_port = control_port or port + 1
+    control_port = control_port or beside(port, 1)
     check_port(port, "--port", port)
     check_port(control_port, "--control-port", port)
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
@@ -203,10 +204,15 @@ def check_port(port: int, option: str, first: int) -> None:
         try:
             probe.bind((HOST, port))
         except OSError:
-            other = first + 10 if first + 10 <= 65535 else first - 10
             raise UserError(
-                f"port {port} is in use; choose another: PORT={other} make run, or tidegate demo {option} {port + 10}"
+                f"port {port} is in use; choose another: PORT={beside(first, 10)} make run, "
+                f"or tidegate demo {option} {beside(port, 10)}"
             ) from None
+
+
+def beside(port: int, distance: int) -> int:
+    """A port so far above, or below where there is none."""
+    return port + distance if port + distance <= LAST_PORT else port - distance
 
 
 def introduction(port: int, control_port: int, key: str, row: list[float], traffic: float) -> str:
