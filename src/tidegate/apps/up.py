@@ -19,7 +19,7 @@ import msgspec
 
 from tidegate import logs
 from tidegate.clock import Clock, SystemClock
-from tidegate.config import Loaded
+from tidegate.config import Loaded, sqlite_url
 from tidegate.errors import ConfigError, UserError
 from tidegate.settings import Settings
 
@@ -125,7 +125,7 @@ def defaults(settings: Settings, folder: Path) -> Mapping[str, str]:
     """Environment of the parts: the embedded store and registry, where the configuration names no other."""
     found = {}
     if not settings.store.url:
-        found["TIDEGATE_STORE__URL"] = f"sqlite:///{folder.as_posix()}/{DATABASE}"
+        found["TIDEGATE_STORE__URL"] = sqlite_url(folder / DATABASE)
     if not settings.store.folder:
         found["TIDEGATE_STORE__FOLDER"] = str(folder)
     if settings.registry.kind == "files" and not settings.registry.uri:

@@ -14,7 +14,7 @@ import click
 from msgspec.structs import replace
 
 from tidegate.apps.extras import need_store
-from tidegate.config import discover, load_settings
+from tidegate.config import discover, load_settings, sqlite_url
 from tidegate.errors import ConfigError, StoreAway, UserError
 from tidegate.settings import Store as StoreSettings
 
@@ -43,7 +43,7 @@ def _store_options(command: Callable[..., None]) -> Callable[..., None]:
         loaded = load_settings(path, environment=os.environ, overrides=overrides, dotenv=dotenv)
         settings, embedded = loaded.settings.store, (loaded.base / EMBEDDED).absolute()
         if not settings.url and embedded.exists():
-            settings = replace(settings, url=f"sqlite:///{embedded.as_posix()}")
+            settings = replace(settings, url=sqlite_url(embedded))
         need_store()
         if not settings.url:
             raise ConfigError("no store is configured: set store.url, or give --url")

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 
@@ -21,6 +22,7 @@ CONFIG_NAME = "tidegate.yaml"
 SHOWN_PROBLEMS = 20
 _SQLITE_FILE = re.compile(r"(sqlite(?:\+\w+)?:///)(?!/|:memory:|file:)([^?]+)(.*)")
 """A relative one; SQLAlchemy counts its folder from wherever a process was started."""
+_QUOTED = str.maketrans({"%": "%25", "?": "%3F", "#": "%23"})
 
 PROFILES: Mapping[str, Mapping[str, Any]] = {
     "local": {"logs": {"format": "text"}, "server": {"watch": True}},
@@ -101,8 +103,13 @@ def _with_absolute_store(settings: Settings, base: Path) -> Settings:
     if found is None:
         return settings
     scheme, name, query = found.groups()
-    url = f"{scheme}{(base / Path(name).expanduser()).as_posix()}{query}"
+    url = sqlite_url(base / Path(unquote(name)).expanduser()).replace("sqlite:///", scheme, 1) + query
     return msgspec.structs.replace(settings, store=msgspec.structs.replace(settings.store, url=url))
+
+
+def sqlite_url(path: Path) -> str:
+    """``sqlite:///…`` of a file, whatever is in the names of its folders."""
+    return f"sqlite:///{path.as_posix().translate(_QUOTED)}"
 
 
 def _stop_if(problems: list[Problem]) -> None:

@@ -12,6 +12,7 @@ import os
 import sqlite3
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
@@ -39,7 +40,9 @@ def make(url: str, create: bool = False) -> Engine:
     except (ArgumentError, ValueError):  # the latter for a port that is no number
         raise ConfigError("store.url: expected sqlite:///file or postgresql://user@host/database") from None
     if kind == "sqlite":
-        return _sqlite(parsed, create)
+        # Quoted by whoever made the URL; not every version of SQLAlchemy takes the quotes off.
+        name = url.partition(":///")[2].partition("?")[0]
+        return _sqlite(parsed.set(database=unquote(name)), create)
     return _postgres(parsed.set(drivername="postgresql+psycopg"))
 
 

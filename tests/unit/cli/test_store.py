@@ -9,7 +9,8 @@ from click.testing import Result
 
 from tests.unit.cli.command import run
 from tests.unit.storage.makers import START, an_event
-from tidegate.apps.up import DATABASE
+from tidegate.apps.up import DATABASE, defaults
+from tidegate.settings import Settings
 from tidegate.storage.schema import HEAD
 from tidegate.storage.store import open_store
 
@@ -61,6 +62,24 @@ def test_the_store_that_up_keeps_is_found(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     open_store(f"sqlite:///{tmp_path}/run/{DATABASE}", migrate=True).close()
     assert store(tmp_path, "status").output.startswith(f"version {HEAD}\n")
+
+
+@pytest.mark.parametrize("name", ["what?", "a#b", "a%41b", "a b@c:d é"])
+def test_any_folder_may_hold_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    config = folder / "tidegate.yaml"
+    config.write_text("{}\n")
+    environment = defaults(Settings(), folder / "run")
+    migrated = run("store", "migrate", "--config", str(config), environment=environment)
+    assert migrated.output == f"the store is at version {HEAD}\n"
+    assert (folder / "run" / DATABASE).exists()
+    assert store(folder, "status").output.startswith(f"version {HEAD}\n")
+    config.write_text("store: {url: 'sqlite:///beside.db?timeout=3'}\n")
+    assert store(folder, "migrate").output == f"the store is at version {HEAD}\n"
+    assert (folder / "beside.db").exists()
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_no_store_is_configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
