@@ -8,7 +8,8 @@ TidegateError
 │   │   ├── DigestMismatch   the bytes are not the pinned ones
 │   │   └── UntrustedModel   a format that can run code, from a source not listed as trusted
 │   ├── MissingExtra         an optional package is needed
-│   └── Conflict             somebody else changed the same thing first; look again and repeat
+│   └── Conflict             what is there stands in the way, or somebody else changed it first
+│       ├── LostRace         somebody else wrote the same thing at the same time; look again and repeat
 │       └── LeaseLost        another control plane acts now
 ├── RequestError             what a client sent
 │   ├── MalformedBody        cannot be decoded at all
@@ -75,6 +76,10 @@ class MissingExtra(UserError):
 
 
 class Conflict(UserError):
+    pass
+
+
+class LostRace(Conflict):
     pass
 
 

@@ -7,7 +7,7 @@ import builtins
 from sqlalchemy import delete, insert, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
-from tidegate.errors import Conflict
+from tidegate.errors import Conflict, LostRace
 from tidegate.storage.base import Repository, fields_of
 from tidegate.storage.records import ExperimentRow, ReportRow
 from tidegate.storage.tables import experiment_reports, experiments
@@ -24,12 +24,12 @@ class Experiments(Repository):
             raise Conflict(f"there is an experiment {row.name} already") from error
 
     def save(self, row: ExperimentRow, expected: int) -> None:
-        """Raises Conflict when the stored revision is not ``expected``."""
+        """Raises LostRace when the stored revision is not ``expected``."""
         fields = fields_of(row)
         del fields["name"], fields["created"]
         matching = experiments.c.name == row.name, experiments.c.revision == expected
         if self._connection.execute(update(experiments).where(*matching).values(**fields)).rowcount != 1:
-            raise Conflict(f"experiment {row.name} was changed meanwhile; look again and repeat")
+            raise LostRace(f"experiment {row.name} was changed meanwhile; look again and repeat")
 
     def get(self, name: str) -> ExperimentRow | None:
         return self._row(ExperimentRow, select(experiments).where(experiments.c.name == name))

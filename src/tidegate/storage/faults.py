@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from sqlalchemy import exc
 
-from tidegate.errors import Conflict, InvalidInput, StoreAway, TidegateError, UserError
+from tidegate.errors import InvalidInput, LostRace, StoreAway, TidegateError, UserError
 
 MIGRATE = "run: tidegate store migrate"
 RETRY_SECONDS = 1.0
@@ -59,7 +59,7 @@ def meaning(error: Exception) -> TidegateError | None:
         return _of_state(state)
     words, kind = str(original).lower(), type(original).__name__
     if kind == "IntegrityError":
-        return Conflict("somebody else wrote the same thing first")
+        return LostRace("somebody else wrote the same thing first")
     if kind == "DataError":
         return InvalidInput("the store cannot keep this value")
     if type(original).__module__.startswith("sqlite3"):
@@ -86,7 +86,7 @@ def _of_state(state: str) -> TidegateError | None:
     if state == _READ_ONLY:
         return StoreAway("the store cannot be written: it is read-only", RETRY_SECONDS)
     if state.startswith(_LOST_RACE):
-        return Conflict("somebody else changed the same thing first; look again and repeat")
+        return LostRace("somebody else changed the same thing first; look again and repeat")
     if state.startswith("22"):
         return InvalidInput("the store cannot keep this value")
     text = _POSTGRES_AWAY.get(state[:2])

@@ -7,7 +7,7 @@ import builtins
 from sqlalchemy import insert, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
-from tidegate.errors import Conflict
+from tidegate.errors import LostRace
 from tidegate.storage.base import Repository, fields_of
 from tidegate.storage.records import EvidenceRow, ReleaseEventRow, ReleaseRow
 from tidegate.storage.tables import release_events, release_evidence, releases
@@ -15,24 +15,24 @@ from tidegate.storage.tables import release_events, release_evidence, releases
 
 class Releases(Repository):
     def add(self, row: ReleaseRow, event: ReleaseEventRow) -> None:
-        """Raises Conflict when the endpoint has an open release already, or the id is taken."""
+        """Raises LostRace when the endpoint has an open release already, or the id is taken."""
         try:
             self._connection.execute(insert(releases).values(**fields_of(row)))
         except IntegrityError as error:
-            raise Conflict(f"endpoint {row.endpoint} has an open release already") from error
+            raise LostRace(f"endpoint {row.endpoint} has an open release already") from error
         self._add_event(event)
 
     def save(self, row: ReleaseRow, event: ReleaseEventRow | None, expected: int) -> None:
-        """Raises Conflict when the stored revision is not ``expected``: somebody else changed the release."""
+        """Raises LostRace when the stored revision is not ``expected``: somebody else changed the release."""
         fields = fields_of(row)
         del fields["id"], fields["created"]
         query = update(releases).where(releases.c.id == row.id, releases.c.revision == expected).values(**fields)
         try:
             changed = self._connection.execute(query).rowcount
         except IntegrityError as error:
-            raise Conflict(f"endpoint {row.endpoint} has an open release already") from error
+            raise LostRace(f"endpoint {row.endpoint} has an open release already") from error
         if changed != 1:
-            raise Conflict(f"release {row.id} was changed meanwhile; look again and repeat")
+            raise LostRace(f"release {row.id} was changed meanwhile; look again and repeat")
         if event is not None:
             self._add_event(event)
 
@@ -63,11 +63,11 @@ class Releases(Repository):
         return self._rows(ReleaseEventRow, query.order_by(release_events.c.revision))
 
     def add_evidence(self, row: EvidenceRow) -> None:
-        """Raises Conflict when this tick is there already."""
+        """Raises LostRace when this tick is there already."""
         try:
             self._connection.execute(insert(release_evidence).values(**fields_of(row)))
         except IntegrityError as error:
-            raise Conflict(f"tick {row.tick} of release {row.release} was written by another") from error
+            raise LostRace(f"tick {row.tick} of release {row.release} was written by another") from error
 
     def evidence(self, id: str, after: int = -1, limit: int = 1000) -> builtins.list[EvidenceRow]:  # noqa: A002
         """Ticks after ``after``, in their order."""
@@ -78,4 +78,4 @@ class Releases(Repository):
         try:
             self._connection.execute(insert(release_events).values(**fields_of(event)))
         except IntegrityError as error:
-            raise Conflict(f"revision {event.revision} of release {event.release} was written by another") from error
+            raise LostRace(f"revision {event.revision} of release {event.release} was written by another") from error

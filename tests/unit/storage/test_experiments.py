@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from tests.unit.storage.makers import START, an_experiment
-from tidegate.errors import Conflict
+from tidegate.errors import Conflict, LostRace
 from tidegate.storage.records import ReportRow
 from tidegate.storage.store import Store
 
@@ -16,7 +16,7 @@ def test_an_experiment_is_changed_by_who_saw_its_newest_revision(store: Store) -
     stopped = msgspec.structs.replace(row, state="stopped", revision=2)
     with store.begin() as unit:
         unit.experiments.save(stopped, expected=1)
-    with pytest.raises(Conflict, match="experiment colours was changed meanwhile"), store.begin() as unit:
+    with pytest.raises(LostRace, match="experiment colours was changed meanwhile"), store.begin() as unit:
         unit.experiments.save(row, expected=1)
     with store.read() as unit:
         assert unit.experiments.get("colours") == stopped

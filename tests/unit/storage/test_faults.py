@@ -7,7 +7,7 @@ import sqlite3
 import pytest
 from sqlalchemy import exc
 
-from tidegate.errors import Conflict, InvalidInput, StoreAway, TidegateError, UserError
+from tidegate.errors import InvalidInput, LostRace, StoreAway, TidegateError, UserError
 from tidegate.storage.faults import meaning, translated
 
 
@@ -28,9 +28,9 @@ class PostgresError(Exception):
         ("57014", StoreAway, "too long"),
         ("58030", StoreAway, "disk"),
         ("25006", StoreAway, "read-only"),
-        ("40001", Conflict, "look again"),
-        ("40P01", Conflict, "look again"),
-        ("23505", Conflict, "look again"),
+        ("40001", LostRace, "look again"),
+        ("40P01", LostRace, "look again"),
+        ("23505", LostRace, "look again"),
         ("22021", InvalidInput, "this value"),
         ("42P01", UserError, "tidegate store migrate"),
         ("42703", UserError, "tidegate store migrate"),

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from tests.unit.storage.makers import START, a_change, a_release
-from tidegate.errors import Conflict
+from tidegate.errors import LostRace
 from tidegate.storage.records import EvidenceRow, ReleaseRow
 from tidegate.storage.store import Store
 
@@ -49,7 +49,7 @@ def test_of_two_changes_at_once_one_is_refused(store: Store) -> None:
                     msgspec.structs.replace(row, state=state, revision=2), a_change("r1", 2, state), expected=1
                 )
             results.append(state)
-        except Conflict as error:
+        except LostRace as error:
             results.append(str(error))
 
     threads = [threading.Thread(target=change, args=(state,)) for state in ("promoted", "rolled_back")]
@@ -66,17 +66,17 @@ def test_of_two_changes_at_once_one_is_refused(store: Store) -> None:
 
 
 def test_saving_what_is_not_there_is_a_conflict(store: Store) -> None:
-    with pytest.raises(Conflict, match="release r1 was changed meanwhile"), store.begin() as unit:
+    with pytest.raises(LostRace, match="release r1 was changed meanwhile"), store.begin() as unit:
         unit.releases.save(a_release("r1"), None, expected=1)
 
 
 def test_an_endpoint_has_one_open_release(store: Store) -> None:
     add(store, a_release("r1"))
-    with pytest.raises(Conflict, match="endpoint iris has an open release already"):
+    with pytest.raises(LostRace, match="endpoint iris has an open release already"):
         add(store, a_release("r2"))
     add(store, a_release("r3", endpoint="other"))
     old = add(store, a_release("r4", open=False, state="failed"))
-    with pytest.raises(Conflict, match="open release"), store.begin() as unit:
+    with pytest.raises(LostRace, match="open release"), store.begin() as unit:
         unit.releases.save(msgspec.structs.replace(old, open=True, revision=2), None, expected=1)
 
 
@@ -103,5 +103,5 @@ def test_evidence_is_kept_tick_by_tick(store: Store) -> None:
         assert unit.releases.evidence("r1") == rows
         assert unit.releases.evidence("r1", after=1, limit=1) == rows[2:3]
         assert unit.releases.evidence("r2") == []
-    with pytest.raises(Conflict, match="tick 3 of release r1"), store.begin() as unit:
+    with pytest.raises(LostRace, match="tick 3 of release r1"), store.begin() as unit:
         unit.releases.add_evidence(rows[3])

@@ -30,7 +30,7 @@ from tidegate.control.releases.prometheus import Prometheus
 from tidegate.control.releases.release import Release
 from tidegate.control.releases.replay import Replayed, replayed
 from tidegate.control.releases.starting import alias_of, candidate_for, check_plan, check_source, free_endpoint
-from tidegate.errors import Conflict, LeaseLost, NotFound, RequestError, StoreAway, TidegateError, UserError
+from tidegate.errors import Conflict, LeaseLost, LostRace, NotFound, RequestError, StoreAway, UserError
 from tidegate.settings import ReleaseSettings, Settings
 from tidegate.storage.records import Published
 from tidegate.storage.store import Store, Unit
@@ -283,18 +283,14 @@ class ReleaseService:
         for attempt in range(TRIES):
             try:
                 return act()
-            except Conflict as error:
-                if type(error) is not Conflict or attempt == TRIES - 1 or not _lost_race(error):
+            except LostRace:
+                if attempt == TRIES - 1:
                     raise
         raise AssertionError("unreachable")
 
     def _plan_of(self, endpoint: str) -> ReleaseSettings:
         known = self._settings.endpoints.get(endpoint)
         return known.release if known is not None else ReleaseSettings()
-
-
-def _lost_race(error: TidegateError) -> bool:
-    return error.__cause__ is not None or "meanwhile" in str(error)
 
 
 def _found(unit: Unit, id: str) -> Release:  # noqa: A002

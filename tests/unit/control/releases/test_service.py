@@ -10,7 +10,8 @@ from sqlalchemy import select, update
 
 from tests.unit.control.releases.plane import PLAN, Plane
 from tidegate.control.releases.machine import IllegalTransition
-from tidegate.errors import Conflict, InvalidInput, ModelError, NotFound, UserError
+from tidegate.control.releases.service import ReleaseService
+from tidegate.errors import Conflict, InvalidInput, LostRace, ModelError, NotFound, UserError
 from tidegate.settings import BudgetGuardrail, Guardrail, ReleaseSettings, ShadowPlan
 from tidegate.storage.records import ExperimentRow
 from tidegate.storage.tables import release_evidence, windows
@@ -229,6 +230,26 @@ def test_what_cannot_begin_is_refused(plane: Plane) -> None:
     with pytest.raises(Conflict, match=f"release {open_.id} is open"):
         plane.start(3)
     assert len(plane.service.list()) == 1
+
+
+def test_a_start_that_loses_a_race_is_run_again(plane: Plane) -> None:
+    """The id is taken, as by another control plane that was first."""
+    ended = plane.service.rollback(plane.start().id, who="ann")
+    ids = iter((ended.id, "r-free"))
+    service = ReleaseService(plane.store, plane.registry, plane.settings, plane.clock, "two", new_id=lambda: next(ids))
+    assert service.start("iris", "models:/iris/3", who="ann").id == "r-free"
+
+
+def test_a_race_that_is_lost_again_and_again_is_told(plane: Plane) -> None:
+    ended = plane.service.rollback(plane.start().id, who="ann")
+    tried: list[str] = []
+    service = ReleaseService(
+        plane.store, plane.registry, plane.settings, plane.clock, "two",
+        new_id=lambda: tried.append(ended.id) or ended.id,  # type: ignore[func-returns-value]
+    )  # fmt: skip
+    with pytest.raises(LostRace):
+        service.start("iris", "models:/iris/3", who="ann")
+    assert len(tried) == 3
 
 
 def test_an_experiment_keeps_releases_away(plane: Plane) -> None:
