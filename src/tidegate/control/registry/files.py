@@ -143,6 +143,8 @@ class FilesRegistry:
     def _point(self, file: Path, name: str, version: str | None) -> None:
         if version is None:
             file.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # of a model without aliases there is no such folder
+                _sync_folder(file.parent)
             return
         if not version.isascii() or not version.isdigit():
             raise InvalidInput(f"an alias points to a version's number, not to {version[:80]!r}")

@@ -157,6 +157,27 @@ def test_killed_at_any_step_it_leaves_whole_versions_only(folder: Path, model: P
     assert len(list((folder / "iris").glob(".new-*"))) > 1
 
 
+REMOVED = """
+import sys
+from pathlib import Path
+from tidegate.control.registry.files import FilesRegistry
+
+registry, done = FilesRegistry(Path(sys.argv[1])), []
+sys.addaudithook(lambda event, given: done.append((event, Path(str(given[0])).name)) if event in ("os.remove", "open") else None)
+registry.set_alias("iris", "champion", None)
+print(done == [("os.remove", "champion"), ("open", "aliases")], done)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders are not synced")
+def test_a_removed_alias_is_gone_for_good(folder: Path, model: Path) -> None:
+    """Its folder is opened after it, to be synced: else the alias could be back after a loss of power."""
+    FilesRegistry(folder).register("iris", model, metadata={}, aliases=("champion",))
+    command = [sys.executable, "-c", REMOVED, str(folder)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert said.startswith("True"), said
+
+
 def test_many_at_once_get_a_number_each(folder: Path, model: Path) -> None:
     made: list[str] = []
 
