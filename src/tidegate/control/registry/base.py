@@ -9,7 +9,7 @@ from typing import Protocol
 import msgspec
 
 from tidegate import settings
-from tidegate.errors import Refused
+from tidegate.errors import ConfigError, Refused
 from tidegate.types import ModelRef, Signature
 
 CHAMPION = "champion"
@@ -22,6 +22,10 @@ class RegistryAway(Refused):
     """The registry cannot be reached, or does not answer in time. The same call may be tried again."""
 
     reason = "registry_away"
+
+
+class ModelDenied(ConfigError):
+    """The registry does not let us at this model; it may at others."""
 
 
 class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):

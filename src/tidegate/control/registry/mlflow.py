@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from tidegate import settings
-from tidegate.control.registry.base import ModelVersion, RegistryAway
+from tidegate.control.registry.base import ModelDenied, ModelVersion, RegistryAway
 from tidegate.control.registry.files import check_metadata, copy_model
 from tidegate.control.registry.refs import SHOWN_DIGITS, local_path, unregistered
 from tidegate.errors import ConfigError, InvalidInput, MissingExtra, ModelError, NotFound, RequestError, TidegateError
@@ -43,7 +43,7 @@ ERRORS: Mapping[str, type[TidegateError]] = {
     "BAD_REQUEST": InvalidInput,
     "RESOURCE_ALREADY_EXISTS": InvalidInput,
     "INVALID_STATE": InvalidInput,
-    "PERMISSION_DENIED": ConfigError,
+    "PERMISSION_DENIED": ModelDenied,
     "UNAUTHENTICATED": ConfigError,
     "FEATURE_DISABLED": ConfigError,
 }
@@ -339,8 +339,8 @@ def translated(what: str, where: str = "MLflow") -> Iterator[None]:
             # The text of a failed call quotes its whole address and every layer that failed; the log has the rest.
             told = "" if " failed with " in str(error) else f": {_line(error)}"
             raise RegistryAway(f"{where} does not answer{told}") from error
-        if kind is ConfigError:
-            raise ConfigError(f"{where} refuses: {_line(error)}") from error
+        if issubclass(kind, ConfigError):
+            raise kind(f"{where} refuses: {_line(error)}") from error
         raise kind(f"{what}: {_line(error)}") from error
 
 

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Callable, Mapping
 
 from tidegate.clock import Clock
-from tidegate.control.registry.base import CHAMPION, AliasMoved, Registry, RegistryAway
-from tidegate.errors import NotFound, TidegateError
+from tidegate.control.registry.base import CHAMPION, AliasMoved, ModelDenied, Registry, RegistryAway
+from tidegate.errors import ConfigError, NotFound, TidegateError
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class AliasWatch:
 
     def look(self) -> list[AliasMoved]:
         """Asks the registry, at most every ``poll_seconds``; an empty list in between and while it is away. A model that it
-        refuses to tell of is left out, and keeps what was said of it."""
+        refuses to tell of is left out, and keeps what was said of it; when it refuses us, no other model is asked for."""
         now = self._clock.monotonic()
         if now < self._due:
             return []
@@ -65,6 +65,8 @@ class AliasWatch:
                 return []
             except TidegateError as error:
                 refused = f"the registry refuses: {error}"
+                if isinstance(error, ConfigError) and not isinstance(error, ModelDenied):
+                    break
         self._note(refused)
         moved = compare(expected, seen, self._alias)
         fresh = [move for move in moved if move.name not in self._reported or self._reported[move.name] != move.version]

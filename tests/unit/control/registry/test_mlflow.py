@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from tidegate import errors, settings
-from tidegate.control.registry.base import RegistryAway
+from tidegate.control.registry.base import ModelDenied, RegistryAway
 from tidegate.control.registry.mlflow import ERRORS, MlflowRegistry, translated
 from tidegate.errors import ConfigError, InvalidInput, NotFound
 from tidegate.registry_files import is_mlflow, tell_mlflow
@@ -53,6 +53,8 @@ class ForeignError(Exception):
         (requests.ReadTimeout("slow"), RegistryAway),
         (ConnectionResetError("reset"), RegistryAway),
         (StoreError("access denied"), RegistryAway),
+        (ForeignError("not yours", "PERMISSION_DENIED"), ModelDenied),
+        (ForeignError("who?", "UNAUTHENTICATED"), ConfigError),
         (NotFound("ours"), NotFound),
     ],
     ids=lambda value: getattr(value, "error_code", None) or getattr(value, "__name__", type(value).__name__),

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from tidegate.clock import ManualClock
-from tidegate.control.registry.base import AliasMoved
+from tidegate.control.registry.base import AliasMoved, ModelDenied, ModelVersion
 from tidegate.control.registry.files import FilesRegistry
 from tidegate.control.registry.watch import AliasWatch, compare
+from tidegate.errors import ConfigError, TidegateError
 from tidegate.testing.models import write_affine_onnx
 from tidegate.testing.registry import MemoryRegistry
 
@@ -94,4 +95,44 @@ def test_a_damaged_version_hides_no_other_models_move(tmp_path: Path) -> None:
     record.write_bytes(whole)
     clock.advance(5)
     assert watch.look() == [], "what was reported before is not reported again"
+    assert watch.away == ""
+
+
+class Refusing(MemoryRegistry):
+    """Refuses to tell of churn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.error: TidegateError | None = None
+        self.asked: list[str] = []
+
+    def get(self, name: str, version: str) -> ModelVersion:
+        self.asked.append(name)
+        if self.error is not None and name == "churn":
+            raise self.error
+        return super().get(name, version)
+
+
+@pytest.mark.parametrize(
+    ("error", "asked", "moved"),
+    [
+        (ConfigError("MLflow refuses: a wrong password"), ["churn"], []),
+        (ModelDenied("MLflow refuses: permission denied"), ["churn", "iris"], ["iris"]),
+    ],
+)
+def test_a_registry_that_refuses_us_is_asked_once_a_look(
+    error: TidegateError, asked: list[str], moved: list[str]
+) -> None:
+    clock, registry = ManualClock(), Refusing()
+    for name in ("churn", "iris"):
+        registry.register(name, "model", metadata={}, aliases=("champion",))
+    watch = AliasWatch(registry, lambda: {"churn": "1", "iris": "2"}, clock, poll_seconds=5)
+    registry.error = error
+    registry.asked.clear()
+    assert [move.name for move in watch.look()] == moved
+    assert registry.asked == asked
+    assert str(error) in watch.away
+    registry.error = None
+    clock.advance(5)
+    assert [move.name for move in watch.look()] == ([] if moved else ["iris"])
     assert watch.away == ""
