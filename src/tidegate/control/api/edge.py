@@ -37,7 +37,7 @@ HEADERS: Mapping[str, str] = {
 }
 """On every answer that does not set its own. ``no-store``: a signed-out browser must not show old pages."""
 _ALLOWED_METHODS = "GET, POST, DELETE, OPTIONS"
-_ALLOWED_HEADERS = "authorization, content-type, idempotency-key, last-event-id, x-api-key, x-request-id"
+_ALLOWED_HEADERS = "authorization, content-type, idempotency-key, last-event-id, x-api-key"
 
 
 class Edge:
@@ -94,7 +94,7 @@ class Edge:
             found |= {
                 "Access-Control-Allow-Origin": origin,
                 "Access-Control-Allow-Methods": _ALLOWED_METHODS,
-                "Access-Control-Allow-Headers": _ALLOWED_HEADERS,
+                "Access-Control-Allow-Headers": f"{_ALLOWED_HEADERS}, {self._correlation_header.lower()}",
                 "Access-Control-Expose-Headers": f"{self._correlation_header}, Location, Retry-After",
                 "Access-Control-Max-Age": "600",
                 "Cross-Origin-Resource-Policy": "cross-origin",

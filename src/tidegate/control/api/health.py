@@ -117,8 +117,16 @@ def _gauge(name: str, samples: Iterable[tuple[str, float]]) -> list[str]:
     return [
         f"# HELP {name} {METRICS[name]}",
         f"# TYPE {name} gauge",
-        *(f"{name}{{{labels}}} {value:g}" if labels else f"{name} {value:g}" for labels, value in samples),
+        *(
+            f"{name}{{{labels}}} {_number(value)}" if labels else f"{name} {_number(value)}"
+            for labels, value in samples
+        ),
     ]
+
+
+def _number(value: float) -> str:
+    """Numbers that count or name something have all their digits."""
+    return str(value) if isinstance(value, int) else f"{value:g}"
 
 
 def _quoted(value: str) -> str:

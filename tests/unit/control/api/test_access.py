@@ -10,17 +10,20 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from sqlalchemy import update
 from starlette.types import Message
 
 from tests.unit.control.api.client import ORIGIN, Client
 from tests.unit.control.api.plane import SETTINGS, Plane, control_plane, started
+from tests.unit.storage.makers import a_snapshot
 from tidegate.control.api.edge import BODY_SECONDS, Bounded
 from tidegate.control.api.health import METRICS
 from tidegate.control.figures import Look
 from tidegate.control.releases.history import row_of
 from tidegate.control.releases.release import Release
 from tidegate.errors import BodyTooSlow
-from tidegate.settings import Control, Settings
+from tidegate.settings import Control, Server, Settings
+from tidegate.storage.tables import snapshots
 from tidegate.types import Verdict
 
 SESSION = "/api/v1/session"
@@ -92,6 +95,18 @@ def test_only_listed_origins_may_call_from_browsers(tmp_path: Path) -> None:
         bad = plane.client.request("OPTIONS", "/api/v1/releases", headers=ask | {"Origin": "https://evil.test"})
         assert "access-control-allow-origin" not in bad.headers
         assert "access-control-allow-origin" not in plane.client.get("/healthz").headers
+
+
+def test_browsers_may_send_the_request_id_that_is_configured(tmp_path: Path) -> None:
+    settings: Settings = msgspec.structs.replace(
+        SETTINGS, control=Control(origins=("https://ops.test",)), server=Server(correlation_header="X-Trace")
+    )
+    with control_plane(tmp_path, settings) as plane:
+        ask = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-trace"}
+        answer = plane.client.request("OPTIONS", "/api/v1/releases", headers=ask | {"Origin": "https://ops.test"})
+        allowed = answer.headers["access-control-allow-headers"].split(", ")
+        assert "x-trace" in allowed
+        assert "x-request-id" not in allowed
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/docs", "/api/v1/releases", "/nowhere"])
@@ -195,6 +210,13 @@ def test_metrics_show_the_strongest_evidence_of_each_guardrail(plane: Plane) -> 
         f'tidegate_release_evidence{{release="{release}",guardrail="errors"}} 0.5',
         f'tidegate_release_evidence{{release="{release}",guardrail="prometheus"}} 1',
     ]
+
+
+def test_metrics_show_every_digit_of_a_snapshots_number(plane: Plane) -> None:
+    with plane.store.begin() as unit:
+        unit.snapshots.publish(a_snapshot(), reason="", author="", at=0.0)
+        unit.connection.execute(update(snapshots).values(number=12_345_678))
+    assert "\ntidegate_snapshot_number 12345678\n" in plane.client.get("/metrics").text
 
 
 def test_metrics_need_a_key_when_they_are_closed(tmp_path: Path) -> None:
