@@ -5,7 +5,8 @@ Environment keys are ``TIDEGATE_<SECTION>__<FIELD>``; ``ALIASES`` lists the name
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -326,6 +327,18 @@ SECRETS = ("access.predict_key", "access.operate_key", "store.url", "registry.we
 """Settings whose values are masked wherever settings are shown."""
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+
+
+def not_finite(value: Any, place: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Where a section has an infinite number or none: JSON, as a release's plan is stored, cannot hold them."""
+    if isinstance(value, Section):
+        for name in value.__struct_fields__:
+            yield from not_finite(getattr(value, name), (*place, name))
+    elif isinstance(value, tuple):
+        for index, one in enumerate(value):
+            yield from not_finite(one, (*place, index))
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield place
 
 
 def seconds_of(duration: Duration) -> float:

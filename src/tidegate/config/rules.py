@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from tidegate.settings import EndpointSettings, ReleaseSettings, Settings
+from tidegate.settings import EndpointSettings, ReleaseSettings, Settings, not_finite
 
 BASELINE = "baseline"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
@@ -76,6 +76,8 @@ def _endpoint(key: str, endpoint: EndpointSettings) -> Iterator[tuple[str, str]]
 
 
 def _release(key: str, release: ReleaseSettings) -> Iterator[tuple[str, str]]:
+    for place in not_finite(release):
+        yield ".".join([key, *map(str, place)]), "must be a finite number"
     if not release.steps or list(release.steps) != sorted(set(release.steps)):
         yield f"{key}.steps", "must be percentages that grow, such as [1, 5, 25, 50, 100]"
     elif release.steps[-1] != 100:

@@ -281,3 +281,11 @@ def test_a_store_that_was_typed_starts_from_the_current_folder(folder: Folder) -
 @pytest.mark.parametrize("url", ["", "sqlite:////srv/a.db", "sqlite:///:memory:", "sqlite://", "postgresql://host/db"])
 def test_other_stores_stay_as_they_are(folder: Folder, url: str) -> None:
     assert folder.load(f"store: {{url: '{url}'}}").settings.store.url == url
+
+
+def test_an_infinite_bound_of_a_guardrail_is_refused_with_its_place(folder: Folder) -> None:
+    """JSON has no such number, so that what a release stores of it could not be read again."""
+    text = f"{ONE_ENDPOINT}    release:\n      guardrails:\n        - prometheus: {{query: up, url: http://p, max: .inf}}\n"
+    assert folder.mistakes(text) == [
+        "tidegate.yaml:7: endpoints.iris-flowers.release.guardrails.0.prometheus.max: must be a finite number"
+    ]

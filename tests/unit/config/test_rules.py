@@ -8,6 +8,8 @@ import pytest
 from tidegate.config.rules import broken_rules
 from tidegate.settings import Settings
 
+INFINITE = float("inf")
+
 
 def keys(**given: Any) -> list[str]:
     return [key for key, _ in broken_rules(msgspec.convert(given, Settings))]
@@ -51,6 +53,20 @@ def test_good_settings_break_no_rule() -> None:
         (endpoint(release={"step": {"min_seconds": 9, "max_seconds": 8}}), "endpoints.a.release.step.max_seconds"),
         (endpoint(release={"guardrails": [{}]}), "endpoints.a.release.guardrails.0"),
         (endpoint(release={"guardrails": [{"errors": {}, "latency": {}}]}), "endpoints.a.release.guardrails.0"),
+        (endpoint(release={"bake_seconds": INFINITE}), "endpoints.a.release.bake_seconds"),
+        (
+            endpoint(release={"guardrails": [{"errors": {"tolerance": INFINITE}}]}),
+            "endpoints.a.release.guardrails.0.errors.tolerance",
+        ),
+        *(
+            (
+                endpoint(
+                    release={"guardrails": [{"prometheus": {"query": "up", "url": "http://p", "max": float(number)}}]}
+                ),
+                "endpoints.a.release.guardrails.0.prometheus.max",
+            )
+            for number in ("inf", "-inf", "nan")
+        ),
         (
             endpoint(release={"guardrails": [{"prometheus": {"query": "up", "max": 1}}]}),
             "endpoints.a.release.guardrails.0.prometheus.url",

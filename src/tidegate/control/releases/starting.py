@@ -8,7 +8,7 @@ from tidegate.control.releases.plans import splits_already
 from tidegate.control.releases.prometheus import check_url
 from tidegate.errors import Conflict, InvalidInput, ModelError, NotFound
 from tidegate.registry_files import parse_uri, scheme_of
-from tidegate.settings import ReleaseSettings, Settings
+from tidegate.settings import ReleaseSettings, Settings, not_finite
 from tidegate.storage.records import Published
 from tidegate.storage.store import Unit
 from tidegate.types import EndpointPlan, ModelRef
@@ -19,6 +19,8 @@ _LOCAL = ("", "file", "fake")
 
 def check_plan(plan: ReleaseSettings) -> None:
     """Raises InvalidInput, with the place in the plan: what a caller sends has not been through the configuration."""
+    for place in not_finite(plan):
+        raise InvalidInput(f"{place[-1]} must be a finite number", ("plan", *place))
     if not plan.steps or list(plan.steps) != sorted(set(plan.steps)):
         raise InvalidInput("steps must be percentages that grow, such as [1, 5, 25, 50, 100]", ("plan", "steps"))
     if plan.steps[-1] != 100:

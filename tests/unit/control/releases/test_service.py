@@ -12,7 +12,7 @@ from tests.unit.control.releases.plane import PLAN, Plane
 from tidegate.control.releases.machine import IllegalTransition
 from tidegate.control.releases.service import ReleaseService
 from tidegate.errors import Conflict, InvalidInput, LostRace, ModelError, NotFound, UserError
-from tidegate.settings import BudgetGuardrail, Guardrail, ReleaseSettings, ShadowPlan
+from tidegate.settings import BudgetGuardrail, Guardrail, PrometheusGuardrail, ReleaseSettings, ShadowPlan
 from tidegate.storage.records import ExperimentRow
 from tidegate.storage.tables import release_evidence, windows
 from tidegate.types import Variant
@@ -226,6 +226,10 @@ def test_what_cannot_begin_is_refused(plane: Plane) -> None:
         plane.service.start("iris", "s3://bucket/model", who="ann")
     with pytest.raises(InvalidInput, match="percentages that grow"):
         plane.start(plan=ReleaseSettings(steps=(50, 10, 100)))
+    endless = PrometheusGuardrail(query="up", url="http://prometheus", max=float("inf"))
+    with pytest.raises(InvalidInput, match="max must be a finite number") as refused:
+        plane.start(plan=replace(PLAN, guardrails=(Guardrail(prometheus=endless),)))
+    assert refused.value.loc == ("plan", "guardrails", 0, "prometheus", "max")
     open_ = plane.start()
     with pytest.raises(Conflict, match=f"release {open_.id} is open"):
         plane.start(3)
