@@ -8,6 +8,7 @@ from typing import Annotated
 import msgspec
 from fastapi import APIRouter, Depends, Query, Response
 from msgspec import Meta
+from msgspec.structs import replace
 
 from tidegate.control.access.caller import Caller
 from tidegate.control.api import examples
@@ -17,6 +18,7 @@ from tidegate.control.api.services import Services
 from tidegate.control.api.sources import served_from
 from tidegate.control.releases.history import Line
 from tidegate.control.releases.look import Point
+from tidegate.control.releases.prometheus import without_password
 from tidegate.control.releases.release import Release
 from tidegate.control.releases.replay import Replayed
 from tidegate.errors import InvalidInput, NotFound
@@ -66,7 +68,7 @@ def start(call: Operating, asked: Annotated[StartRelease, _START]) -> Response:
         release = call.services.releases.start(
             asked.endpoint, model, who=call.who, reason=asked.reason, plan=asked.plan
         )
-        return Answer(release, 201, f"{PATH}/{release.id}")
+        return Answer(_shown(release), 201, f"{PATH}/{release.id}")
 
     return call.write(act)
 
@@ -152,7 +154,7 @@ def visible(services: Services, caller: Caller, release_id: str) -> Release:
 
 def _step_in(call: Call, release_id: str, asked: Act, act: Callable[..., Release]) -> Response:
     visible(call.services, call.caller, release_id)
-    return call.write(lambda: Answer(act(release_id, who=call.who, reason=asked.reason)))
+    return call.write(lambda: Answer(_shown(act(release_id, who=call.who, reason=asked.reason))))
 
 
 def _rows(call: Call, endpoint: str | None, is_open: bool | None, count: int, after: str | None) -> list[ReleaseRow]:
@@ -169,7 +171,18 @@ def _rows(call: Call, endpoint: str | None, is_open: bool | None, count: int, af
 
 
 def _release(row: ReleaseRow) -> Release:
-    return msgspec.json.decode(row.body, type=Release)
+    return _shown(msgspec.json.decode(row.body, type=Release))
+
+
+def _shown(release: Release) -> Release:
+    """Without the passwords in the addresses of its plan."""
+    rails = [
+        rail
+        if rail.prometheus is None
+        else replace(rail, prometheus=replace(rail.prometheus, url=without_password(rail.prometheus.url)))
+        for rail in release.plan.guardrails
+    ]
+    return replace(release, plan=replace(release.plan, guardrails=tuple(rails)))
 
 
 def _check_addresses(asked: StartRelease, services: Services) -> None:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from tests.unit.control.api.plane import Plane, started
+from tests.unit.control.api.plane import SETTINGS, Plane, control_plane, started
+from tidegate.settings import EndpointSettings, Guardrail, PrometheusGuardrail, ReleaseSettings
 
 URL = "/api/v1/releases"
 
@@ -94,3 +96,30 @@ def test_a_key_sees_and_changes_only_its_endpoints(plane: Plane) -> None:
     assert plane.client.post(f"{URL}/{iris}/promote", headers=scoped).status_code == 404
     start = {"endpoint": "iris", "model": "models:/iris/5"}
     assert plane.client.post(URL, json=start, headers=scoped).status_code == 403
+
+
+def test_the_password_of_a_prometheus_server_is_kept_and_never_shown(tmp_path: Path) -> None:
+    url = "http://ann:hunter2@prometheus:9090/base"
+    plan = ReleaseSettings(guardrails=(Guardrail(prometheus=PrometheusGuardrail(query="up", max=1, url=url)),))
+    iris = EndpointSettings(model="iris.onnx", release=plan)
+    with control_plane(tmp_path, msgspec.structs.replace(SETTINGS, endpoints={"iris": iris})) as plane:
+        headers = plane.headers() | {"Idempotency-Key": "once"}
+        body = {"endpoint": "iris", "model": "models:/iris/4", "plan": msgspec.to_builtins(plan)}
+        begun = plane.client.post(URL, json=body, headers=headers)
+        one = f"{URL}/{begun.json()['id']}"
+        answers = [
+            begun,
+            plane.client.post(URL, json=body, headers=headers),
+            plane.client.get(URL, headers=headers),
+            plane.client.get(one, headers=headers),
+            plane.client.post(f"{one}/rollback", headers=plane.headers()),
+            plane.client.get(f"{one}/events", headers=headers),
+        ]
+        for answer in answers:
+            assert answer.status_code < 300
+            assert "http://prometheus:9090/base" in answer.text
+            assert "hunter2" not in answer.text
+        with plane.store.read() as unit:
+            row = unit.releases.get(begun.json()["id"])
+        assert row is not None
+        assert url in row.body
