@@ -65,8 +65,6 @@ class Seen(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    since: int = 0
-    """First snapshot of the release; what older ones saw belongs to others."""
     snapshot: int = 0
     """Newest snapshot of a window in here."""
     step: int = -1

@@ -38,10 +38,9 @@ _FAILURES = ("failed", "timeout", "breaker_open")
 _UNJUDGED = ("refused", "gone")
 
 
-def begin(plan: ReleaseSettings, since: int = 0) -> Evidence:
-    """``since``: the release's first snapshot; windows of older ones are left out. Copies come first if the plan has
-    them, else the first step."""
-    return Evidence(since=since, step=-1 if plan.shadow is not None else 0)
+def begin(plan: ReleaseSettings) -> Evidence:
+    """Copies come first if the plan has them, else the first step."""
+    return Evidence(step=-1 if plan.shadow is not None else 0)
 
 
 def next_step(evidence: Evidence, plan: ReleaseSettings) -> Evidence:
@@ -57,9 +56,9 @@ def next_step(evidence: Evidence, plan: ReleaseSettings) -> Evidence:
 
 
 def fold(evidence: Evidence, plan: ReleaseSettings, windows: Sequence[VariantWindow]) -> Evidence:
-    """With the counts of further windows, each of them new; other variants and older snapshots are left out."""
+    """With the counts of further windows, each of them new; other variants are left out."""
     share = share_of(plan, evidence.step)
-    kept = [window for window in windows if _belongs(evidence, window)]
+    kept = [window for window in windows if window.variant in ("baseline", "candidate")]
     if not kept:
         return evidence
     shares: dict[int, Counted] = dict(evidence.shares)
@@ -111,10 +110,6 @@ def sides(evidence: Evidence) -> Mapping[str, Side]:
         p50, p90, p99 = _quantiles(seen.latency, (0.5, 0.9, 0.99))
         found[name] = Side(seen.requests, seen.failures, seen.outcomes, p50, p90, p99, seen.outputs)
     return found
-
-
-def _belongs(evidence: Evidence, window: VariantWindow) -> bool:
-    return window.snapshot >= evidence.since and window.variant in ("baseline", "candidate")
 
 
 def _name(window: VariantWindow) -> Name:

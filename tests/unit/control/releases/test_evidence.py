@@ -11,11 +11,13 @@ import msgspec
 import numpy as np
 import pytest
 
+from tests.unit.control.releases.cases import release
 from tidegate.control.analysis.means import Moments
 from tidegate.control.releases import evidence as ev
 from tidegate.control.releases.counted import WINDOW_KINDS
 from tidegate.control.releases.evidence import Evidence
 from tidegate.control.releases.guardrails import combined
+from tidegate.control.releases.look import belongs
 from tidegate.metrics import bin_of
 from tidegate.observations import VariantWindow
 from tidegate.serving.events.outputs import OUTPUT_KINDS, count_outputs
@@ -30,6 +32,7 @@ from tidegate.settings import (
     ReleaseSettings,
     ShadowPlan,
 )
+from tidegate.storage.records import Stored
 from tidegate.types import Verdict
 
 PLAN = ReleaseSettings(
@@ -421,7 +424,7 @@ def test_windows_can_be_folded_in_any_order_and_grouping(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_evidence_that_was_written_and_read_gives_the_same_verdicts(seed: int) -> None:
     plan = msgspec.structs.replace(PLAN, shadow=ShadowPlan())
-    evidence = ev.fold(ev.next_step(ev.begin(plan, since=6), plan), plan, story(seed))
+    evidence = ev.fold(ev.next_step(ev.begin(plan), plan), plan, story(seed))
     evidence = ev.with_outcomes(evidence, 3, Moments.of_counts(321, 300), Moments(301, 0.1 + 0.2, 0.123456789))
     evidence = ev.with_prometheus(evidence, 4, 1 / 3)
     again = msgspec.json.decode(msgspec.json.encode(evidence), type=Evidence)
@@ -434,12 +437,11 @@ def test_evidence_that_was_written_and_read_gives_the_same_verdicts(seed: int) -
 
 
 def test_windows_of_other_variants_and_of_earlier_releases_are_left_out() -> None:
-    begun = ev.begin(PLAN, since=7)
-    others = [
-        window("previous", 5, 100, 50),
-        window("candidate", 5, 100, 50, snapshot=6),
-    ]
-    assert ev.fold(begun, PLAN, others) == begun
+    begun, other = ev.begin(PLAN), window("previous", 5, 100, 50)
+    assert ev.fold(begun, PLAN, [other]) == begun
+    earlier, own = (window("candidate", 5, 100, 50, snapshot=number) for number in (6, 7))
+    chosen = [belongs(release(first=7), Stored(number, found)) for number, found in enumerate((other, earlier, own))]
+    assert chosen == [False, False, True]
 
 
 def test_sides_show_counts_since_the_start_and_quantiles_of_the_step() -> None:
