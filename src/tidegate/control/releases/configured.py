@@ -1,8 +1,8 @@
 """What the configuration says of endpoints, published: the first time, and when it was changed since.
 
 The store remembers in its audit log what the configuration last said. An endpoint whose entry changed gets the new
-models at once, as an operator's explicit act, and no release; while a release is open on it the change waits for the
-next start. What a release promoted stays when the configuration did not change.
+models at once, as an operator's explicit act, and no release; while a release or an experiment is open on it the change
+waits for the next start. What a release promoted stays when the configuration did not change.
 """
 
 from __future__ import annotations
@@ -34,21 +34,19 @@ def bootstrap(store: Store, registry: Registry, settings: Settings, clock: Clock
     Any number of control planes may do it at once.
     """
     wanted = {name: plan_of(name, endpoint, registry) for name, endpoint in settings.endpoints.items()}
-    default = settings.default_endpoint or next(iter(settings.endpoints), "")
     now = clock.wall()
     with store.begin() as unit:
         newest = unit.snapshots.latest()
         current = newest.snapshot if newest is not None else RoutingSnapshot(0, {})
+        default = settings.default_endpoint or next(iter(settings.endpoints), current.default_endpoint)
         plans, reasons = dict(current.endpoints), []
         for name, plan in wanted.items():
             said = audit.without_secrets(_said(settings.endpoints[name], plan))  # as the log keeps it
             before = _said_before(unit, name)
             if name in plans and before == said:
                 continue
-            if name in plans and before is not None and (open_ := _open_release(unit, name)):
-                logger.warning(
-                    "endpoint %s was changed in the configuration, but release %s is open: not now", name, open_
-                )
+            if name in plans and before is not None and (busy := _busy(unit, name)):
+                logger.warning("endpoint %s was changed in the configuration, but %s: not now", name, busy)
                 continue
             known = name in plans
             changes = not known or (before is not None and before != said)
@@ -127,8 +125,13 @@ def _said_before(unit: Unit, name: str) -> dict[str, Any] | None:
     return None
 
 
-def _open_release(unit: Unit, name: str) -> str:
-    return next((row.id for row in unit.releases.list(endpoint=name, open=True, limit=1)), "")
+def _busy(unit: Unit, name: str) -> str:
+    """What is open on the endpoint, and would be ended by another baseline; empty when nothing is."""
+    releases = unit.releases.list(endpoint=name, open=True, limit=1)
+    experiments = [row for row in unit.experiments.list(limit=1000, open=True) if row.endpoint == name]
+    found = [f"release {row.id} is open" for row in releases]
+    found += [f"experiment {row.name} is {row.state}" for row in experiments]
+    return found[0] if found else ""
 
 
 def _target(name: str) -> str:

@@ -13,6 +13,7 @@ from tidegate.control.registry.base import RegistryAway
 from tidegate.errors import DigestMismatch
 from tidegate.serving.snapshots.file import snapshot_of
 from tidegate.settings import EndpointSettings, Settings, Trust, VariantSettings
+from tidegate.storage.records import ExperimentRow
 
 Make = Callable[..., Plane]
 
@@ -62,6 +63,30 @@ def test_a_change_waits_for_an_open_release(plane: Plane, caplog: pytest.LogCapt
     plane.service.rollback(release.id, who="ann")
     assert plane.service.bootstrap() is not None
     assert plane.plan().baseline.model.version == "3"
+
+
+def test_a_change_waits_for_an_open_experiment(plane: Plane, caplog: pytest.LogCaptureFixture) -> None:
+    with plane.store.begin() as unit:
+        unit.experiments.add(ExperimentRow("elsewhere", "wine", "running", 1.0, 0, "{}"))
+        row = ExperimentRow("colours", "iris", "running", 2.0, 0, "{}")
+        unit.experiments.add(row)
+    configure(plane, iris=EndpointSettings(model="models:/iris/3"))
+    assert plane.service.bootstrap() is None
+    assert "endpoint iris was changed in the configuration, but experiment colours is running: not now" in caplog.text
+    assert plane.plan().baseline.model.version == "1"
+    with plane.store.begin() as unit:
+        unit.experiments.save(replace(row, state="stopped", revision=1), expected=0)
+    assert plane.service.bootstrap() is not None
+    assert plane.plan().baseline.model.version == "3"
+
+
+def test_a_configuration_without_endpoints_changes_nothing(plane: Plane) -> None:
+    configure(plane)
+    assert plane.service.bootstrap() is None
+    with plane.store.read() as unit:
+        newest = unit.snapshots.latest()
+    assert newest is not None
+    assert newest.snapshot.default_endpoint == "iris"
 
 
 def test_a_new_endpoint_is_added_beside_the_others(plane: Plane) -> None:
