@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import threading
 import time
 from functools import partial
@@ -15,6 +16,7 @@ import pytest
 
 from tests.caller import Answer, Load, anew, sum_of_row
 from tests.process import Server, serving, until
+from tidegate.storage.store import open_store
 from tidegate.testing.models import write_python_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -29,10 +31,12 @@ def config(drain: float = 0.0, shutdown: float = 10.0, **options: Any) -> dict[s
     }
 
 
-def in_background(server: Server, answers: list[Answer | OSError], row: list[float]) -> threading.Thread:
+def in_background(
+    server: Server, answers: list[Answer | OSError], row: list[float], path: str = "/predict"
+) -> threading.Thread:
     def ask() -> None:
         try:
-            answers.append(server.predict(row))
+            answers.append(server.predict(row, path))
         except OSError as error:
             answers.append(error)
 
@@ -116,6 +120,29 @@ def test_a_model_that_hangs_does_not_keep_the_server(tmp_path: Path, workers: in
         server.signal(signal.SIGTERM)
         code = server.wait_end(20)
         assert code in (0, 1)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_model_that_hangs_and_a_store_that_does_too_end_in_order(tmp_path: Path, workers: int) -> None:
+    """Each takes all of the time that it may: then nobody needs to be killed."""
+    stuck = {"model": "fake:", "options": {"hang": True}}
+    url = f"sqlite:///{tmp_path}/tidegate.db"
+    open_store(url, migrate=True).close()
+    settings = config(shutdown=1.0) | {"store": {"url": url}}
+    settings["endpoints"]["stuck"] = stuck
+    with serving(tmp_path, settings, workers=workers) as server:
+        answers: list[Answer | OSError] = []
+        writer = sqlite3.connect(tmp_path / "tidegate.db", timeout=30, isolation_level=None)
+        writer.execute("BEGIN IMMEDIATE")
+        try:
+            for _ in range(8):
+                assert server.predict([1, 2, 3, 4], "/predict/sum").status == 200
+                in_background(server, answers, [1, 2, 3, 4], "/predict/stuck")
+            until(lambda: _in_flight(server), "requests hang", 5)
+            server.signal(signal.SIGTERM)
+            assert server.wait_end(40) == 0
+        finally:
+            writer.close()
 
 
 def _in_flight(server: Server) -> bool:

@@ -24,7 +24,6 @@ logger = logging.getLogger("tidegate.supervisor")
 
 BEAT_SECONDS = 1.0
 
-_MOST_TEXT = 4096
 _MOST_ENDPOINTS = 200
 
 
@@ -142,7 +141,7 @@ class Child:
             wanted = await asyncio.to_thread(_read, path)
             prepared = await self._process.prepare(wanted)
         except Exception as error:  # noqa: BLE001 - reported to the supervisor, which tells the operator
-            self._tell("refused", number, explain(error)[:_MOST_TEXT])
+            self._tell("refused", number, explain(error))
             return
         self._ready = wanted, prepared
         self._tell("prepared", number)

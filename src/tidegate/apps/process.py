@@ -33,7 +33,7 @@ from tidegate.protocols.mlflow import Mlflow
 from tidegate.protocols.native import Native
 from tidegate.protocols.openapi import OpenApi
 from tidegate.protocols.v2 import OpenInference
-from tidegate.serving.live import Live, Prepared
+from tidegate.serving.live import CLOSE_SECONDS, Live, Prepared
 from tidegate.serving.predict import Predictor, Tracer
 from tidegate.serving.runtimes.base import LoadedModel
 from tidegate.serving.runtimes.load import load_model
@@ -53,13 +53,17 @@ logger = logging.getLogger("tidegate.serve")
 
 Operate = Callable[[str, str], Awaitable[None]]
 
+MOST_TEXT = 4096
+"""Characters of an error that is told to others."""
 
 RECORD_SECONDS = 5.0
 """Longest that the end of the process waits for the store to take what was recorded last."""
 
-
 FRESH_SECONDS = 1.0
 """How long a connection that was taken just before the end may keep its first request to itself."""
+
+END_SECONDS = FRESH_SECONDS + CLOSE_SECONDS + RECORD_SECONDS + 4.0
+"""Longest that the end takes beyond ``drain_seconds`` and ``shutdown_seconds``."""
 
 
 _LOOK_TICKS = 50
@@ -389,8 +393,9 @@ def leave(code: int) -> None:
 
 
 def explain(error: BaseException) -> str:
-    """One line for the operator."""
-    return str(error) if isinstance(error, TidegateError) else f"{type(error).__name__}: {error}"
+    """For the operator; not longer than a pipe, an acknowledgement or a sign of life may carry."""
+    text = str(error) if isinstance(error, TidegateError) else f"{type(error).__name__}: {error}"
+    return text[:MOST_TEXT]
 
 
 def same_server(one: Settings, other: Settings) -> bool:

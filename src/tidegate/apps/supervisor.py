@@ -29,14 +29,12 @@ from tidegate.apps.child import work
 from tidegate.apps.desired import Desired, Told
 from tidegate.apps.following import Following
 from tidegate.apps.owner import Owner, StateFile
+from tidegate.apps.process import END_SECONDS, explain
 from tidegate.apps.workers import Change, Papers, Worker, hang_seconds, process_context, reserved
 from tidegate.clock import SystemClock
 from tidegate.errors import ConfigError, TidegateError, UserError
 
 logger = logging.getLogger("tidegate.supervisor")
-
-_MOST_TEXT = 4096
-"""Characters of an error that go through a pipe, which must never be full."""
 
 
 class Supervisor:
@@ -47,7 +45,7 @@ class Supervisor:
         settings = owner.desired.loaded.settings
         server = settings.server
         self._workers = [Worker(index) for index in range(server.workers)]
-        self._shutdown_seconds = server.drain_seconds + server.shutdown_seconds + 5.0
+        self._shutdown_seconds = server.drain_seconds + server.shutdown_seconds + END_SECONDS
         self._watch = server.watch
         self._hang_seconds = hang_seconds(os.environ)
         self._context = process_context(os.environ)
@@ -192,7 +190,7 @@ class Supervisor:
         try:
             self._prepare(worker, wanted)
         except UserError as error:
-            self._answered(worker, wanted.number, str(error))
+            self._answered(worker, wanted.number, explain(error))
 
     def _announce(self) -> None:
         """Ready is who has what was published last in every process, unless it cannot be had."""
@@ -248,7 +246,7 @@ class Supervisor:
             self._begin(self._owner.operated(operation, endpoint))
         except TidegateError as error:
             self._asker = None
-            worker.send("answer", (type(error).__name__, str(error)[:_MOST_TEXT]))
+            worker.send("answer", (type(error).__name__, explain(error)))
 
     def _keep_current(self) -> None:
         """Reloads when told to, or when a watched file has changed; follows what was published."""
@@ -261,7 +259,7 @@ class Supervisor:
             try:
                 self._begin(self._owner.reread())
             except UserError as error:
-                self._say(str(error))
+                self._say(explain(error))
         self._follow()
         self._advance()
         self._announce()
@@ -280,7 +278,7 @@ class Supervisor:
         try:
             self._begin(wanted, follows=True)
         except UserError as error:
-            self._refuse(wanted, str(error))
+            self._refuse(wanted, explain(error))
 
     def _refuse(self, desired: Desired, error: str) -> None:
         logger.error("snapshot %d cannot be brought into force, the one before stays: %s", desired.snapshot, error)
@@ -353,7 +351,7 @@ class Supervisor:
             logger.error("reload failed, the previous state stays in force: %s", error)
         self._state.write(self._owner.desired.snapshot, error)
         if self._asker is not None:
-            self._asker.send("answer", ("", error[:_MOST_TEXT]))
+            self._asker.send("answer", ("", error))
             self._asker = None
 
     def _bury_dead(self) -> str:

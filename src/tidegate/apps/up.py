@@ -33,7 +33,7 @@ LONGEST_PAUSE = 30.0
 STEADY_SECONDS = 30.0
 """Who lives this long has started well: the next pause is the first again."""
 USER_ERROR = 2
-STOP_SECONDS = 10.0
+STOP_SECONDS = 20.0
 """Given beyond what the settings give to requests in flight."""
 
 

@@ -40,6 +40,8 @@ logger = logging.getLogger("tidegate.live")
 
 RETIRE_SECONDS = 60.0
 """Longest time that a version which is no longer served may finish what it runs."""
+CLOSE_SECONDS = 5.0
+"""The same at the end of the process, for all of them."""
 
 Operation = Callable[[str, str], Awaitable[None]]
 StoreState = Literal["none", "following", "away"]
@@ -326,7 +328,7 @@ class Live:
         for version in self._shelf:
             self._retire(version, ())
         if self._closing:
-            await asyncio.wait(set(self._closing), timeout=5.0)
+            await asyncio.wait(set(self._closing), timeout=CLOSE_SECONDS)
 
 
 def _check_same_inputs(endpoint: str, variant: str, baseline: Signature, other: Signature) -> None:
