@@ -25,6 +25,12 @@ class Keys(Repository):
         """Revoked and expired ones too, in the order they were made."""
         return self._rows(KeyRow, select(api_keys).order_by(api_keys.c.created, api_keys.c.id))
 
+    def none(self) -> bool:
+        """Whether there has never been one. In a unit that writes, no other adds the first before this one ends."""
+        if self._writes:
+            self._in_line("decisions")
+        return self._connection.execute(select(api_keys.c.id).limit(1)).first() is None
+
     def touch(self, id: str, at: float) -> None:  # noqa: A002
         """Last use; never goes back."""
         earlier = or_(api_keys.c.used.is_(None), api_keys.c.used < at)

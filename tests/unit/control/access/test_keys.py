@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import stat
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -142,6 +143,22 @@ def test_the_first_administrators_key_is_made_once(store: Store, keys: Keys, tmp
     assert keys.recognise(key).facts.roles == ("admin",)
     assert keys.first_administrator(folder) is None
     assert [path.name for path in folder.iterdir()] == ["admin.key"]
+
+
+def test_of_many_that_start_at_once_one_makes_the_first_administrators_key(keys: Keys, tmp_path: Path) -> None:
+    folders = [tmp_path / str(number) for number in range(8)]
+    begin = threading.Barrier(len(folders))
+
+    def made(folder: Path) -> str | None:
+        begin.wait(10)
+        return keys.first_administrator(folder)
+
+    with ThreadPoolExecutor(len(folders)) as pool:
+        found = dict(zip(folders, pool.map(made, folders), strict=True))
+    [(folder, key)] = [(folder, key) for folder, key in found.items() if key is not None]
+    assert [view.name for view in keys.all()] == ["first administrator"]
+    assert [path.read_text() for path in tmp_path.glob("*/admin.key")] == [f"{key}\n"]
+    assert (folder / "admin.key").exists()
 
 
 def test_every_change_is_in_the_audit_log(store: Store, keys: Keys) -> None:
