@@ -6,7 +6,7 @@ import logging
 
 from tidegate.clock import Clock
 from tidegate.control.access import audit
-from tidegate.control.registry.base import Registry
+from tidegate.control.registry.base import Registry, RegistryAway
 from tidegate.control.releases.enact import happen
 from tidegate.control.releases.events import AliasMoved
 from tidegate.control.releases.history import release_of
@@ -43,9 +43,11 @@ class Aliases:
             return
         with self._store.read() as unit:
             unit.leases.check(lease, self._clock.wall())
-        error = ""
+        error = left = ""
         try:
-            self._registry.set_alias(release.candidate.name, release.alias, release.alias_version)
+            left = self._moved_on(release)
+            if not left:
+                self._registry.set_alias(release.candidate.name, release.alias, release.alias_version)
         except TidegateError as problem:  # away, or the version was deleted; either may be mended
             error = str(problem)
         if error:
@@ -57,8 +59,20 @@ class Aliases:
             return
         with self._store.begin() as unit:
             unit.leases.check(lease, self._clock.wall())
-            event = AliasMoved(now=self._clock.wall(), version=release.alias_version, error=error)
+            event = AliasMoved(now=self._clock.wall(), version=release.alias_version, error=error, left=left)
             happen(unit, release, event)
+
+    def _moved_on(self, release: Release) -> str:
+        """The version that somebody else wished for while the candidate was to go; empty where the alias may go back."""
+        if release.state == "promoted":
+            return ""
+        try:
+            pointed = self._registry.get(release.candidate.name, release.alias).version
+        except RegistryAway:
+            raise
+        except TidegateError:  # it went with the version that it named, or that one is damaged
+            return ""
+        return "" if pointed in (release.candidate.version, release.alias_version) else pointed
 
     def news(self, name: str, version: str, alias: str) -> list[str]:
         """Endpoints that follow the alias and serve another version of the model than it says, without a release that

@@ -73,10 +73,12 @@ class BaselineMoved(Happened, frozen=True):
 
 
 class AliasMoved(Happened, frozen=True):
-    """The registry's alias was moved to ``version``, or ``error`` says why it could not be."""
+    """The registry's alias was moved to ``version``, or ``error`` says why it could not be. ``left``: the version that
+    somebody else had moved it to, where it stays."""
 
     version: str
     error: str = ""
+    left: str = ""
 
 
 class InstanceLost(Happened, frozen=True):

@@ -214,8 +214,11 @@ def _alias_moved(release: Release, event: AliasMoved) -> Transition:
         return Transition(replace(release, waiting=f"the alias {release.alias} is not moved yet: {event.error}"))
     if event.version != release.alias_version:  # an answer to an earlier wish
         return Transition(release)
-    text = f"{release.candidate.name}@{release.alias} is version {event.version}"
-    return Transition(replace(release, alias_pending=False, waiting=""), (Record("alias_moved", text),))
+    after, name = replace(release, alias_pending=False, waiting=""), f"{release.candidate.name}@{release.alias}"
+    if event.left:
+        text = f"{name} stays at version {event.left}, where somebody else moved it; it is not moved back"
+        return Transition(after, (Record("alias_left", text),))
+    return Transition(after, (Record("alias_moved", f"{name} is version {event.version}"),))
 
 
 def _lost(release: Release, event: InstanceLost) -> Transition:

@@ -128,6 +128,7 @@ def events(kind: type[Happened]) -> Iterator[Happened]:
     elif kind is AliasMoved:
         yield AliasMoved(now=NOW, version="2")
         yield AliasMoved(now=NOW, version="2", error="away")
+        yield AliasMoved(now=NOW, version="2", left="3")
     else:
         yield {
             Acknowledged: Acknowledged(now=NOW, seconds=0.4),

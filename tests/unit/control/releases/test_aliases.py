@@ -68,6 +68,43 @@ def test_an_alias_that_was_moved_outside_goes_back_when_its_release_is_rolled_ba
     assert plane.registry.aliases["iris", "champion"] == "1"
 
 
+def test_a_rolled_back_promotion_leaves_the_alias_to_who_moved_it_elsewhere(plane: Plane) -> None:
+    release = plane.start()
+    plane.until(release.id, "promoted")
+    plane.seconds(2)
+    assert plane.registry.aliases["iris", "champion"] == "2"
+    plane.registry.aliases["iris", "champion"] = "7"
+    plane.service.rollback(release.id, who="ann")
+    plane.seconds(5)
+    assert plane.registry.aliases["iris", "champion"] == "7"
+    assert plane.plan().baseline.model.version == "1"
+    assert not plane.service.get(release.id).alias_pending
+    [line] = [line for line in plane.service.events(release.id) if line.kind == "alias_left"]
+    assert line.text == "iris@champion stays at version 7, where somebody else moved it; it is not moved back"
+    assert plane.service.replay(release.id).agrees
+    [begun] = plane.service.alias_moved("iris", "7", "registry")
+    assert begun.candidate.version == "7"
+
+
+def test_a_release_that_an_alias_asked_for_leaves_it_to_who_moved_it_on(plane: Plane) -> None:
+    plane.registry.aliases["iris", "champion"] = "4"
+    [release] = plane.service.alias_moved("iris", "4", "registry")
+    plane.registry.aliases["iris", "champion"] = "7"
+    plane.until(release.id, "rolled_back", candidate=0.5, requests=400)
+    plane.seconds(2)
+    assert plane.registry.aliases["iris", "champion"] == "7"
+
+
+def test_an_alias_that_went_with_its_version_names_what_serves_again(plane: Plane) -> None:
+    release = plane.start()
+    plane.until(release.id, "promoted")
+    plane.seconds(2)
+    plane.registry.deleted = {"2"}
+    plane.service.rollback(release.id, who="ann")
+    plane.seconds(2)
+    plane.check()
+
+
 @pytest.mark.parametrize(("policy", "alias"), [("ignore", "4"), ("revert", "1")])
 def test_the_settings_say_what_an_outside_move_means(make: Make, policy: str, alias: str) -> None:
     plane = make(registry=settings.Registry(on_alias_moved=policy))  # type: ignore[arg-type]

@@ -290,6 +290,7 @@ def test_the_alias_of_an_earlier_wish_does_not_count() -> None:
     away = advance(back, AliasMoved(now=NOW, version="1", error="the registry does not answer")).release
     assert away.waiting == "the alias champion is not moved yet: the registry does not answer"
     assert not advance(away, AliasMoved(now=NOW, version="1")).release.alias_pending
+    assert advance(away, AliasMoved(now=NOW, version="2", left="3")).release.alias_pending
 
 
 def test_a_paused_loading_begins_again() -> None:
