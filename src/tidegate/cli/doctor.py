@@ -27,7 +27,8 @@ MARKS: Mapping[State, str] = {"good": "ok", "note": "--", "broken": "!!"}
 FEW_FILES = 4096
 CONNECT_SECONDS = 2.0
 
-EXTRAS: dict[str, tuple[str, str]] = {
+Extras = Mapping[str, tuple[str, str]]
+EXTRAS: Extras = {
     "sklearn": ("scikit-learn", "scikit-learn models"),
     "boosting": ("xgboost", "XGBoost and LightGBM models"),
     "grpc": ("grpcio", "the gRPC port"),
@@ -67,11 +68,11 @@ def doctor(config: Path | None, as_json: bool) -> None:
         raise SystemExit(1)
 
 
-def examine(config: Path | None, environment: Mapping[str, str]) -> Iterator[Finding]:
+def examine(config: Path | None, environment: Mapping[str, str], extras: Extras = EXTRAS) -> Iterator[Finding]:
     yield Finding("tidegate", "good", __version__)
     yield Finding("python", "good", f"{platform.python_version()} ({sys.executable})")
     yield Finding("platform", "good", f"{platform.system()} {platform.release()} {platform.machine()}")
-    yield from _packages()
+    yield from _packages(extras)
     yield from _machine()
     try:
         path, dotenv = discover(config, environment)
@@ -83,14 +84,14 @@ def examine(config: Path | None, environment: Mapping[str, str]) -> Iterator[Fin
     text = f"{loaded.file}: {count} endpoint{'' if count == 1 else 's'}" if loaded.file else "no file; defaults"
     yield Finding("configuration", "good", f"{text}, profile {loaded.settings.profile}")
     yield from _models(loaded)
-    yield from _needs(loaded)
+    yield from _needs(loaded, extras)
     yield from _ports(loaded)
     yield from _store(loaded)
     yield from _registry(loaded)
     yield from _services(loaded, environment)
 
 
-def _packages() -> Iterator[Finding]:
+def _packages(extras: Extras) -> Iterator[Finding]:
     for name in core_requirements():
         version = installed(name)
         if version is None:
@@ -99,7 +100,7 @@ def _packages() -> Iterator[Finding]:
     yield Finding("packages", "good", ", ".join(versions))
     if sys.platform == "win32":
         yield Finding("uvloop", "note", "not for Windows; asyncio's own loop serves")
-    for extra, (package, purpose) in EXTRAS.items():
+    for extra, (package, purpose) in extras.items():
         version = installed(package)
         if version is None:
             yield Finding(f"[{extra}]", "note", f"not installed; for {purpose}", f'pip install "tidegate[{extra}]"')
@@ -176,7 +177,7 @@ def runs_code(path: Path) -> bool:
     return any(name.endswith((".pkl", ".pickle", ".joblib", ".mar")) or name == "model.py" for name in names)
 
 
-def _needs(loaded: Loaded) -> Iterator[Finding]:
+def _needs(loaded: Loaded, extras: Extras) -> Iterator[Finding]:
     """Extras that the configuration cannot do without."""
     settings = loaded.settings
     models = [
@@ -193,8 +194,8 @@ def _needs(loaded: Loaded) -> Iterator[Finding]:
         "sklearn": any(model.endswith((".joblib", ".skops")) for model in models),
     }
     for extra, needed in wanted.items():
-        if needed and installed(EXTRAS[extra][0]) is None:
-            text = f"the configuration needs it, for {EXTRAS[extra][1]}"
+        if needed and installed(extras[extra][0]) is None:
+            text = f"the configuration needs it, for {extras[extra][1]}"
             yield Finding(f"[{extra}]", "broken", text, f'pip install "tidegate[{extra}]"')
 
 

@@ -5,11 +5,8 @@ import socket
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.unit.cli.command import run
-from tidegate.cli import doctor
-from tidegate.cli.doctor import core_requirements, runs_code
+from tidegate.cli.doctor import EXTRAS, core_requirements, examine, runs_code
 from tidegate.testing.models import write_affine_onnx
 
 
@@ -76,14 +73,15 @@ def test_the_store_the_registry_and_the_control_port(tmp_path: Path) -> None:
     assert "secret" not in json.dumps(found)
 
 
-def test_mlflow_is_needed_only_where_it_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mlflow_is_needed_only_where_it_is_asked(tmp_path: Path) -> None:
     config = tmp_path / "tidegate.yaml"
     config.write_text("endpoints: {iris: {model: 'models:/iris@champion'}}\nserver: {port: 0}\n")
-    monkeypatch.setitem(doctor.EXTRAS, "mlflow", ("no-such-package", "an MLflow registry"))
-    assert findings("--config", str(config))[0] == 0
+    extras = {**EXTRAS, "mlflow": ("no-such-package", "an MLflow registry")}
+    assert "broken" not in {finding.state for finding in examine(config, {}, extras)}
     config.write_text("registry: {uri: 'http://127.0.0.1:9'}\nserver: {port: 0}\n")
-    code, found = findings("--config", str(config))
-    assert (code, found["[mlflow]"]["state"], found["MLflow"]["state"]) == (1, "broken", "note")
+    # Told as an extra that could be installed, and then as one that is needed.
+    found = {finding.name: finding.state for finding in examine(config, {}, extras)}
+    assert (found["[mlflow]"], found["MLflow"]) == ("broken", "note")
 
 
 def test_a_broken_configuration_is_a_finding(tmp_path: Path) -> None:
