@@ -85,11 +85,18 @@ def count_outputs(kinds: MutableMapping[str, int], values: list[Any], labels: Se
 
 
 def _counted(values: list[Any], labels: Sequence[str]) -> Iterable[tuple[str, int]]:
+    """A model may answer with objects of its own, which can do anything when they are compared or written."""
     try:
-        counts = Counter(values)
-    except TypeError:  # lists and the like
-        counts = Counter(map(str, values))
-    return [(_kind_of(value, labels), count) for value, count in counts.items()]
+        return [(_kind_of(value, labels), count) for value, count in Counter(values).items()]
+    except Exception:  # noqa: BLE001 - lists and the like cannot be told apart by themselves, but by their text
+        return Counter(_shown(value, labels) for value in values).items()
+
+
+def _shown(value: Any, labels: Sequence[str]) -> str:
+    try:
+        return _kind_of(value, labels)
+    except Exception:  # noqa: BLE001 - as above
+        return storable(type(value).__name__[:_LONGEST])
 
 
 def _kind_of(value: Any, labels: Sequence[str]) -> str:

@@ -83,6 +83,37 @@ def test_a_text_that_no_file_can_hold_is_counted_under_one_that_can() -> None:
     assert counted(np.array(["a\ud800", "a\udfff", "é"], object)) == {"a?": 2, "é": 1}
 
 
+class Unhashed:
+    def __hash__(self) -> int:
+        raise RuntimeError("no hash")
+
+    def __str__(self) -> str:
+        return "shown"
+
+
+class Unequal:
+    def __hash__(self) -> int:
+        return 1
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("no truth")
+
+
+class Unwritten:
+    def __str__(self) -> str:
+        raise KeyError("no text")
+
+
+def test_objects_that_can_do_nothing_are_counted_by_what_can_be_told() -> None:
+    odd = [Unhashed(), Unhashed(), Unwritten(), "a", [1], 2.0]
+    array = np.empty(len(odd), object)
+    array[:] = odd
+    assert counted(array, ["a"]) == {"shown": 2, "Unwritten": 1, "a": 2, "[1]": 1, name_of_bin(bin_of(2.0)): 1}
+    array = np.empty(2, object)
+    array[:] = [Unequal(), Unequal()]
+    assert sum(counted(array).values()) == 2
+
+
 def test_kinds_are_bounded() -> None:
     kinds = counted(np.array([f"class {number}" for number in range(500)], object))
     assert len(kinds) == OUTPUT_KINDS
