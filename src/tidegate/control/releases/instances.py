@@ -9,7 +9,7 @@ import msgspec
 from tidegate.control.releases.events import Acknowledged, Event, InstanceLost, LoadRefused
 from tidegate.control.releases.release import Release
 from tidegate.observations import Beat
-from tidegate.storage.records import Acknowledgement
+from tidegate.storage.records import Acknowledgement, Published
 from tidegate.storage.store import Unit
 
 LEAST = 0.001
@@ -29,10 +29,12 @@ def heard(unit: Unit, number: int, now: float, within: float) -> Word:
     """Of the publication ``number``. Draining instances are not waited for: they take no new traffic."""
     beats = [beat for beat in unit.instances.live(now, within) if not beat.draining]
     said = {one.instance: one for one in unit.instances.acknowledgements(number)}
-    return told(number, beats, said)
+    later = {beat.refused for beat in beats if beat.refused > number > beat.snapshot}
+    return told(number, beats, said, {number, *(one for one in later if _adds_no_model(unit, one, number))})
 
 
-def told(number: int, beats: Collection[Beat], said: Mapping[str, Acknowledgement]) -> Word:
+def told(number: int, beats: Collection[Beat], said: Mapping[str, Acknowledgement], same: Collection[int]) -> Word:
+    """``same``: snapshots that can only be refused for what the publication ``number`` holds too."""
     awaited: list[str] = []
     refused: dict[str, str] = {}
     since = 0.0
@@ -44,10 +46,21 @@ def told(number: int, beats: Collection[Beat], said: Mapping[str, Acknowledgemen
             since = max(since, beat.time)
         else:
             awaited.append(beat.instance)
-            error = word.error if word is not None else beat.error if beat.refused >= number else ""
+            error = word.error if word is not None else beat.error if beat.refused in same else ""
             if error:
                 refused[beat.instance] = error
     return Word(tuple(beat.instance for beat in beats), tuple(awaited), refused, since)
+
+
+def _adds_no_model(unit: Unit, later: int, number: int) -> bool:
+    """One of another endpoint may be what an instance cannot load."""
+    newer, published = unit.snapshots.get(later), unit.snapshots.get(number)
+    return newer is not None and published is not None and _models(newer) <= _models(published)
+
+
+def _models(published: Published) -> set[bytes]:
+    plans = published.snapshot.endpoints.values()
+    return {msgspec.json.encode(variant.model) for plan in plans for variant in plan.variants}
 
 
 def events_of(release: Release, word: Word, known: Collection[str], now: float) -> list[Event]:

@@ -117,6 +117,8 @@ class Instance:
         self.refuses = ""
         self.alive = True
         self.slow = False
+        self.refused = 0
+        """Snapshot that its signs of life say it could not load."""
         self.sequence = 0
 
     def follow(self, unit: Unit, newest: Published | None, now: float) -> None:
@@ -134,6 +136,8 @@ class Instance:
                     started=0.0,
                     time=now,
                     snapshot=self.snapshot,
+                    refused=self.refused,
+                    error=self.refuses,
                 )
             )
 

@@ -15,7 +15,7 @@ from tidegate.errors import Conflict, InvalidInput, LostRace, ModelError, NotFou
 from tidegate.settings import BudgetGuardrail, Guardrail, PrometheusGuardrail, ReleaseSettings, ShadowPlan
 from tidegate.storage.records import ExperimentRow
 from tidegate.storage.tables import release_evidence, windows
-from tidegate.types import Variant
+from tidegate.types import ModelRef, Variant
 
 Make = Callable[..., Plane]
 
@@ -295,6 +295,26 @@ def test_a_baseline_that_somebody_else_changed_ends_the_release(plane: Plane) ->
     plane.seconds(2)
     assert plane.service.get(release.id).state == "failed"
     assert [variant.model.version for variant in plane.plan().variants] == ["5"]
+
+
+def test_a_later_snapshot_is_refused_for_its_own_models_or_for_the_releases(plane: Plane) -> None:
+    """An instance that goes straight to a later snapshot says nothing of the one that it left out."""
+    release, late = plane.start(), plane.instances[1]
+    late.slow, late.refuses = True, "/models/wine: not a model"
+    wine = replace(plane.plan(), name="wine", variants=(Variant("baseline", ModelRef("/models/wine", "", "1")),))
+    with plane.store.begin() as unit:
+        newest = unit.snapshots.latest()
+        assert newest is not None
+        both = replace(newest.snapshot, endpoints={**newest.snapshot.endpoints, "wine": wine})
+        late.refused = unit.snapshots.publish(both, reason="wine", author="bob", at=1.0).number
+    plane.seconds(3)
+    release = plane.service.get(release.id)
+    assert release.state == "pending"
+    assert release.waiting == "loading: 1 of 2 instances have it in force; waiting for instance-1"
+    with plane.store.begin() as unit:
+        late.refused = unit.snapshots.publish(newest.snapshot, reason="no wine", author="bob", at=2.0).number
+    plane.seconds(2)
+    assert plane.service.get(release.id).reason == "instance-1 cannot load the candidate: /models/wine: not a model"
 
 
 def test_the_effect_of_a_decision_is_measured(plane: Plane) -> None:
