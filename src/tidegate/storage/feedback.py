@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import LargeBinary, and_, case, func, literal, or_, select, union
+from sqlalchemy import ColumnElement, LargeBinary, and_, case, func, literal, or_, select, true, union
 
 from tidegate.errors import InvalidInput
 from tidegate.observations import Feedback
@@ -29,14 +29,19 @@ TOLERANCE = 1.0
 
 class FeedbackRepository(Repository):
     def add(self, batch: Sequence[Feedback]) -> int:
-        """How many were new, or later than what was there. Raises InvalidInput for one that names nothing."""
+        """How many were new, or later than what was there. Raises InvalidInput for one that names nothing.
+
+        What was sent for one endpoint changes nothing that was sent for another, whoever knows the request.
+        """
         if not batch:
             return 0
         newest: dict[tuple[str, str], dict[str, Any]] = {}
         for place, one in enumerate(batch):
             row = _values(place, one)
             known = newest.setdefault((row["key"], row["metric"]), row)
-            if row["time"] > known["time"]:
+            ours = not known["endpoint"] or row["endpoint"] in ("", known["endpoint"])
+            if ours and row["time"] > known["time"]:
+                row["endpoint"], row["unit"] = row["endpoint"] or known["endpoint"], row["unit"] or known["unit"]
                 newest[row["key"], row["metric"]] = row
         values = [newest[key] for key in sorted(newest)]  # all writers in one order: no deadlock
         query = self._insert(feedback)
@@ -48,27 +53,38 @@ class FeedbackRepository(Repository):
             fresh.value.is_distinct_from(feedback.c.value),
             fresh.label.is_distinct_from(feedback.c.label),
         )
-        kept = ("request_id", "unit", "endpoint", "value", "label", "time", "received")
+        same = or_(feedback.c.endpoint == "", fresh.endpoint.in_(("", feedback.c.endpoint)))
+        told = {name: fresh[name] for name in ("value", "label", "time", "received")}
+        # Whoever does not say them again takes nothing back.
+        known = {name: case((fresh[name] == "", feedback.c[name]), else_=fresh[name]) for name in ("unit", "endpoint")}
         query = query.on_conflict_do_update(
             index_elements=["key", "metric"],
-            set_={name: fresh[name] for name in kept},
-            where=and_(fresh.time > feedback.c.time, news),
+            set_=told | known,
+            where=and_(fresh.time > feedback.c.time, same, news),
         )
         return self._changed(query, values)
 
     def labels(self, endpoint: str, metric: str, since: float, until: float) -> Iterator[Labelled]:
-        """Feedback on predictions *made* in [since, until), whenever it came, in the order of the predictions.
+        """Feedback on predictions *made* in [since, until), whenever it came, in the order of the predictions. A request
+        that was sent several times counts once, as its first prediction.
 
         Read while it is iterated, inside the unit, since it may be a month's. The events come without what nobody needs
         for it: their inputs, and the outputs where a value was sent.
         """
+        earlier = events.alias("earlier")
+        # An expression, which no index has: SQLite might go through all events of the endpoint for each event.
+        again = select(earlier.c.id).where(
+            earlier.c.request_id == events.c.request_id,
+            earlier.c.endpoint.concat("") == events.c.endpoint,
+            earlier.c.id < events.c.id,
+        )
         query = (
             select(*COLUMNS, *LIGHT_COLUMNS)
             .join_from(
                 events, feedback, and_(feedback.c.request_id == events.c.request_id, feedback.c.metric == metric)
             )
             .where(events.c.endpoint == endpoint, events.c.time >= since, events.c.time < until)
-            .where(events.c.request_id != "", feedback.c.endpoint.in_(("", endpoint)))
+            .where(events.c.request_id != "", feedback.c.endpoint.in_(("", endpoint)), ~again.exists())
             .order_by(events.c.time, events.c.id)
         )
         wide = len(COLUMNS)
@@ -123,18 +139,30 @@ class FeedbackRepository(Repository):
         )
         return [(value, known) for value, known in self._connection.execute(query)]
 
-    def unknown(self) -> int:
-        """Kept feedback whose request no event and no exposure knows: not sampled, or never made here."""
+    def counts(self, endpoints: Sequence[str] = (), limit: int = 1000) -> dict[str, int]:
+        """Rows by metric, most first; with ``endpoints`` of what was sent for these."""
+        query = select(feedback.c.metric, func.count()).group_by(feedback.c.metric).where(_sent_for(endpoints))
+        ordered = query.order_by(func.count().desc(), feedback.c.metric).limit(limit)
+        return {metric: int(count) for metric, count in self._connection.execute(ordered)}
+
+    def unknown(self, endpoints: Sequence[str] = ()) -> int:
+        """Kept feedback whose request no event and no exposure knows: not sampled, or never made here. With
+        ``endpoints`` of what was sent for these."""
         query = (
             select(func.count())
             .select_from(feedback)
             .where(
+                _sent_for(endpoints),
                 feedback.c.request_id != "",
                 ~select(events.c.id).where(events.c.request_id == feedback.c.request_id).exists(),
                 ~select(exposures.c.unit).where(exposures.c.request_id == feedback.c.request_id).exists(),
             )
         )
         return int(self._connection.execute(query).scalar_one())
+
+
+def _sent_for(endpoints: Sequence[str]) -> ColumnElement[bool]:
+    return feedback.c.endpoint.in_(endpoints) if endpoints else true()
 
 
 def _feedback(row: Any) -> Feedback:

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, select
 
 from tests.unit.storage.makers import START, an_event, an_exposure, an_outcome
 from tidegate.errors import InvalidInput
 from tidegate.observations import Feedback
-from tidegate.storage.store import Store
+from tidegate.storage.store import Store, Unit
+from tidegate.storage.tables import feedback
 
 
 def add(store: Store, *batch: Feedback) -> int:
@@ -31,8 +33,8 @@ def test_the_first_value_counts_unless_a_later_one_comes(store: Store) -> None:
         assert unit.feedback.outcomes("colours", "bought") == [("baseline", "ann", 4.0)]
 
 
-def test_outcomes_are_not_sought_in_all_events_for_each_exposure(store: Store) -> None:
-    """Four thousand exposures and sixty thousand events took minutes, in which no release was looked at."""
+def plan(store: Store, ask: Callable[[Unit], object]) -> list[str]:
+    """How SQLite goes about the query, step by step."""
     asked: list[tuple[str, Any]] = []
 
     @event.listens_for(store.engine, "before_cursor_execute")
@@ -40,10 +42,24 @@ def test_outcomes_are_not_sought_in_all_events_for_each_exposure(store: Store) -
         asked.append((statement, given))
 
     with store.read() as unit:
-        unit.feedback.outcomes("colours", "bought")
+        ask(unit)
         statement, given = asked[-1]
-        plan = unit.connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", given).all()
-    steps = [str(step[3]) for step in plan]
+        found = unit.connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", given).all()
+    return [str(step[3]) for step in found]
+
+
+def test_labels_are_not_sought_in_all_events(store: Store) -> None:
+    steps = plan(store, lambda unit: [*unit.feedback.labels("iris", "bought", START, START + 1)])
+    events = [step for step in steps if "events" in step or "earlier" in step]
+    assert "ix_events_endpoint_time (endpoint=? AND time>? AND time<?)" in events[0], steps
+    assert "ix_events_request_id (request_id=?" in events[1], steps
+    assert len(events) == 2, steps
+    assert not any("TEMP B-TREE" in step for step in steps), steps
+
+
+def test_outcomes_are_not_sought_in_all_events_for_each_exposure(store: Store) -> None:
+    """Four thousand exposures and sixty thousand events took minutes, in which no release was looked at."""
+    steps = plan(store, lambda unit: unit.feedback.outcomes("colours", "bought"))
     assert any("exposures" in step for step in steps), steps
     assert not any("ix_events_endpoint_time" in step for step in steps), steps
 
@@ -88,14 +104,54 @@ def test_labels_are_joined_with_the_predictions_of_a_time(store: Store) -> None:
     with store.read() as unit:
         found = [*unit.feedback.labels("iris", "accuracy", START, START + 3)]
         assert [*unit.feedback.labels("iris", "bought", START, late)] == []
-    assert [(one.event.request_id, one.event.variant) for one in found] == [
-        ("r1", "baseline"),
-        ("r1", "candidate"),
-        ("r2", "baseline"),
-    ]
+    assert [(one.event.request_id, one.event.variant) for one in found] == [("r1", "baseline"), ("r2", "baseline")]
     assert {one.feedback.label for one in found} == {"setosa"}
     assert found[0].feedback.time == late
     assert all(one.event.outputs and not one.event.inputs for one in found)
+
+
+def test_a_label_counts_once_however_often_its_request_was_sent(store: Store) -> None:
+    with store.begin() as unit:
+        unit.events.add([an_event("r1", time=START + n, variant=name) for n, name in enumerate("abc")])
+        unit.events.add([an_event("r1", time=START + 1, endpoint="shop"), an_event("r2", time=START + 1)])
+    add(store, an_outcome(request_id="r1"), an_outcome(request_id="r2"))
+    with store.read() as unit:
+        found = [*unit.feedback.labels("iris", "bought", START, START + 9)]
+        assert [(one.event.request_id, one.event.variant) for one in found] == [("r1", "a"), ("r2", "baseline")]
+        later = [*unit.feedback.labels("iris", "bought", START + 1, START + 9)]
+        assert [one.event.request_id for one in later] == ["r2"], "it counts where its first prediction counts"
+        assert len([*unit.feedback.labels("shop", "bought", START, START + 9)]) == 1
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_what_was_sent_for_one_endpoint_is_not_changed_for_another(store: Store, together: bool) -> None:
+    """Whoever knows a request's id could else take away the label that another endpoint's caller sent."""
+
+    def sent(*batch: Feedback) -> int:
+        return add(store, *batch) if together else sum(add(store, one) for one in batch)
+
+    def kept() -> list[tuple[str, float | None, str]]:
+        with store.read() as unit:
+            return [(row.endpoint, row.value, row.unit) for row in unit.connection.execute(select(feedback))]
+
+    mine = an_outcome(request_id="r1", unit="ann", endpoint="iris", value=1.0)
+    theirs = an_outcome(START + 2, request_id="r1", endpoint="churn", value=0.0)
+    assert sent(mine, theirs) == 1
+    assert kept() == [("iris", 1.0, "ann")]
+    nobodys = an_outcome(START + 3, request_id="r1", value=2.0)
+    assert sent(nobodys, theirs) == 1
+    assert kept() == [("iris", 2.0, "ann")], "a correction need not say all again"
+    assert sent(an_outcome(START + 4, request_id="r1", endpoint="iris", value=3.0)) == 1
+    assert kept() == [("iris", 3.0, "ann")]
+
+
+def test_counts_of_some_endpoints(store: Store) -> None:
+    add(store, an_outcome(unit="a", endpoint="iris"), an_outcome(request_id="x", endpoint="iris", metric="left"))
+    add(store, an_outcome(unit="b", endpoint="shop"), an_outcome(request_id="y"), an_outcome(unit="c"))
+    with store.read() as unit:
+        assert (unit.feedback.counts(), unit.feedback.unknown()) == ({"bought": 4, "left": 1}, 2)
+        assert (unit.feedback.counts(["iris"]), unit.feedback.unknown(["iris"])) == ({"bought": 1, "left": 1}, 1)
+        assert (unit.feedback.counts(["shop"]), unit.feedback.unknown(["shop"])) == ({"bought": 1}, 0)
 
 
 def test_outcomes_by_unit_by_request_and_by_prediction(store: Store) -> None:

@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from fastapi import APIRouter, Depends, Response
 from msgspec import Meta
-from sqlalchemy import func, select
 
 from tidegate.control.api import examples
 from tidegate.control.api.calls import Answer, Call, Operating, Predicting, body_of, give
 from tidegate.control.api.documents import documented
 from tidegate.errors import InvalidInput
 from tidegate.observations import Feedback
-from tidegate.storage.tables import feedback as table
 
 if TYPE_CHECKING:
     from tidegate.storage.store import Unit
@@ -97,10 +95,10 @@ def send(call: Predicting, asked: Annotated[FeedbackIn | Several, Depends(body_o
 @router.get("", summary="How much came, and how much of it nobody knows")
 @documented("operate", Counts, example={"total": 120, "unknown": 3, "by_metric": {"accuracy": 120}})
 def counts(call: Operating) -> Response:
-    query = select(table.c.metric, func.count()).group_by(table.c.metric).order_by(func.count().desc()).limit(1000)
+    """To a key of some endpoints: of what was sent for these."""
+    endpoints = call.caller.facts.endpoints
     with call.services.store.read() as unit:
-        by_metric = {str(metric): int(count) for metric, count in unit.connection.execute(query)}
-        unknown = unit.feedback.unknown()
+        by_metric, unknown = unit.feedback.counts(endpoints), unit.feedback.unknown(endpoints)
     return give(Counts(sum(by_metric.values()), unknown, by_metric))
 
 

@@ -138,6 +138,12 @@ def test_feedback_is_kept_and_counted(plane: Plane) -> None:
     counts = plane.client.get("/api/v1/feedback", headers=operate).json()
     assert counts["by_metric"] == {"accuracy": 2, "bought": 1}
     assert counts["unknown"] >= 1
+    for endpoints in (("iris",), ("iris", "churn")):
+        of_some = plane.headers("operate", endpoints=endpoints)
+        sent = {"request_id": "q3", "metric": "left", "value": 1.0, "endpoint": "iris"}
+        plane.client.post("/api/v1/feedback", json=sent, headers=predict)
+        answer = plane.client.get("/api/v1/feedback", headers=of_some).json()
+        assert answer == {"total": 1, "unknown": 1, "by_metric": {"left": 1}}
     mistakes: list[Any] = [
         {"metric": "a"},
         {"metric": "a", "request_id": "q"},
