@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Table, case, delete, func, or_, select, tuple_
+import msgspec
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Select,
+    Table,
+    bindparam,
+    case,
+    delete,
+    func,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 
 from tidegate.settings import Retention, seconds_of
 from tidegate.storage.experiments import ENDED
@@ -43,10 +59,24 @@ class Rule(NamedTuple):
     gone: ColumnElement[bool]
 
 
+class Run(msgspec.Struct, frozen=True):
+    """When an experiment was there; ``ended`` is infinite while it is."""
+
+    name: str
+    created: float
+    ended: float
+
+
+class _Ended(msgspec.Struct):
+    """What this reads of an experiment's body."""
+
+    ended: float = 0.0
+
+
 def purge(store: Store, retention: Retention, now: float, batch: int = BATCH) -> dict[str, int]:
     """Rows deleted, by table. Each batch is a transaction of its own, so that it may end anywhere and go on later."""
     deleted: dict[str, int] = {}
-    for rule in rules(retention, now):
+    for rule in rules(retention, now, runs(store)):
         count = 0
         while True:
             taken = _take(store, rule, batch)
@@ -57,7 +87,16 @@ def purge(store: Store, retention: Retention, now: float, batch: int = BATCH) ->
     return deleted
 
 
-def rules(retention: Retention, now: float) -> Iterator[Rule]:
+def runs(store: Store) -> list[Run]:
+    query = select(experiments.c.name, experiments.c.created, experiments.c.state, experiments.c.body)
+    with store.read() as unit:
+        return [
+            Run(name, created, msgspec.json.decode(body, type=_Ended).ended if state in ENDED else math.inf)
+            for name, created, state, body in unit.connection.execute(query)
+        ]
+
+
+def rules(retention: Retention, now: float, known: Sequence[Run] = ()) -> Iterator[Rule]:
     """In an order in which each still sees what it asks for: releases go before the windows that they keep."""
     old = now - seconds_of(retention.releases)
     yield Rule(releases, releases.c.open.is_(False) & (releases.c.changed < old))
@@ -70,10 +109,15 @@ def rules(retention: Retention, now: float) -> Iterator[Rule]:
     )
     yield Rule(windows, (windows.c.start < now - seconds_of(retention.windows)) & ~kept.exists())
     yield Rule(events, events.c.time < now - seconds_of(retention.events))
-    running = select(experiments.c.name).where(experiments.c.state.not_in(ENDED))
-    aged = exposures.c.time < now - seconds_of(retention.exposures)
-    yield Rule(exposures, aged & exposures.c.experiment.not_in(running))
-    yield Rule(feedback, feedback.c.received < now - seconds_of(retention.feedback))
+    old = now - seconds_of(retention.exposures)
+    held = [run.name for run in known if run.ended >= old]
+    # As words of the query: there may be more names than it takes parameters.
+    names: BindParameter[Any] = bindparam("held", held, expanding=True, literal_execute=True)
+    yield Rule(exposures, (exposures.c.time < old) & exposures.c.experiment.not_in(names))
+    age = seconds_of(retention.feedback)
+    # For feedback time stands still at the beginning of the oldest experiment that still asks for it.
+    still = min([now, *(run.created for run in known if run.ended >= now - age)])
+    yield Rule(feedback, feedback.c.received < still - age)
     newest = select(func.coalesce(func.max(snapshots.c.number), 0)).scalar_subquery()
     yield Rule(acknowledgements, acknowledgements.c.number < newest - KEPT_SNAPSHOTS)
     yield Rule(instances, instances.c.time < now - DAY)
@@ -87,4 +131,32 @@ def _take(store: Store, rule: Rule, batch: int) -> int:
     key = list(rule.table.primary_key)
     some = select(*key).where(rule.gone).limit(batch)
     with store.begin(durable=False) as unit:
+        if rule.table is events:
+            some = some.order_by(events.c.time, events.c.id)  # so that both statements are about the same
+            _tell(unit.connection, some)
         return unit.connection.execute(delete(rule.table).where(tuple_(*key).in_(some))).rowcount
+
+
+def _tell(connection: Connection, some: Select[Any]) -> None:
+    """Writes down in the feedback what it takes from these events, which are about to go: whose outcome it is.
+
+    Not where a prediction or an exposure of another endpoint has the same request: the feedback is about both.
+    """
+    going, other = events.alias("going"), events.alias("other")
+    query = (
+        select(feedback.c.key, feedback.c.metric, going.c.unit, going.c.endpoint)
+        .join_from(going, feedback, feedback.c.request_id == going.c.request_id)
+        .where(going.c.id.in_(some), going.c.unit != "", going.c.forced.is_(False), going.c.request_id != "")
+        .where(feedback.c.unit == "", feedback.c.endpoint.in_(("", going.c.endpoint)))
+        .order_by(going.c.id)
+    )
+    for table in (other, exposures):
+        elsewhere = table.c.endpoint.concat("") != going.c.endpoint  # an expression: by the request, not by this
+        query = query.where(~select(table.c.unit).where(table.c.request_id == going.c.request_id, elsewhere).exists())
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for key, metric, unit, endpoint in connection.execute(query):
+        found.setdefault((key, metric), {"of": key, "about": metric, "unit": unit, "endpoint": endpoint})
+    if found:
+        told = update(feedback).where(feedback.c.key == bindparam("of"), feedback.c.metric == bindparam("about"))
+        told = told.where(feedback.c.unit == "").values(unit=bindparam("unit"), endpoint=bindparam("endpoint"))
+        connection.execute(told, [found[key] for key in sorted(found)])  # all writers in one order: no deadlock

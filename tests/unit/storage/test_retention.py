@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from tests.unit.storage.makers import (
     START,
     a_beat,
@@ -65,6 +67,54 @@ def test_exposures_stay_while_their_experiment_runs(store: Store) -> None:
     assert purge(store, KEEP, START + 11 * DAY)["exposures"] == 1
     with store.read() as unit:
         assert unit.exposures.counts("colours") == unit.exposures.counts("shapes") == {"baseline": 1}
+
+
+@pytest.mark.parametrize("state", ["running", "stopped"])
+def test_a_report_loses_nothing_while_it_runs_and_for_the_retention_after_its_end(store: Store, state: str) -> None:
+    """An experiment of 30 days, and all that came in time: by unit, by request, by a later prediction, and before."""
+    ended = START + 30 * DAY
+    body = f'{{"ended":{ended if state == "stopped" else 0.0},"spec":{{"name":"colours"}}}}'
+    names = ("ann", "bob", "cyd", "dan")
+    with store.begin() as unit:
+        unit.experiments.add(an_experiment("colours", state=state, body=body))
+        unit.exposures.add([an_exposure(name) for name in names])
+        unit.events.add([an_event("later", unit="cyd"), an_event("forced", unit="dan", forced=True)])
+        unit.feedback.add(
+            [an_outcome(unit="ann"), an_outcome(request_id="of-bob"), an_outcome(START - DAY, unit="ann", metric="x")]
+        )
+        unit.feedback.add([an_outcome(request_id="later"), an_outcome(request_id="forced")])
+        unit.feedback.add([an_outcome(START - 11 * DAY, unit="dan")])
+
+    def told() -> tuple[dict[str, int], list[str], list[str]]:
+        with store.read() as unit:
+            outcomes, before = unit.feedback.outcomes("colours", "bought"), unit.feedback.outcomes("colours", "x", True)
+            return unit.exposures.counts("colours"), [who for _, who, _ in outcomes], [who for _, who, _ in before]
+
+    whole = ({"baseline": 4}, ["ann", "bob", "cyd"], ["ann"])
+    assert told() == whole
+    gone = purge(store, KEEP, ended + 9 * DAY)
+    assert (gone["events"], gone["exposures"], gone["feedback"]) == (2, 0, 1)
+    assert told() == whole
+    gone = purge(store, KEEP, ended + 11 * DAY)
+    assert (gone["exposures"], gone["feedback"]) == ((0, 0) if state == "running" else (4, 5))
+
+
+def test_feedback_says_whose_it_is_before_the_prediction_goes(store: Store) -> None:
+    """For the endpoint of the prediction alone, as the prediction did; and a correction takes it not back."""
+    with store.begin() as unit:
+        unit.experiments.add(an_experiment("colours"))
+        unit.experiments.add(an_experiment("shapes"))
+        unit.exposures.add([an_exposure("ann"), an_exposure("ann", experiment="shapes", endpoint="shop")])
+        unit.exposures.add([an_exposure("bob", experiment="shapes", endpoint="shop", request_id="both")])
+        unit.events.add([an_event("r", unit="ann"), an_event("r", unit="eve"), an_event("both", unit="ann")])
+        unit.feedback.add([an_outcome(request_id="r", value=1.0), an_outcome(request_id="both", value=2.0)])
+    assert purge(store, KEEP, START + 11 * DAY, batch=1)["events"] == 3
+    with store.begin() as unit:
+        assert unit.feedback.outcomes("colours", "bought") == [("baseline", "ann", 1.0)]
+        assert unit.feedback.outcomes("shapes", "bought") == [("baseline", "bob", 2.0)]
+        assert unit.feedback.add([an_outcome(START + 2, request_id="r", value=3.0)]) == 1
+        assert unit.feedback.outcomes("colours", "bought") == [("baseline", "ann", 3.0)]
+        assert unit.feedback.outcomes("shapes", "bought") == [("baseline", "bob", 2.0)]
 
 
 def test_the_audit_log_and_the_snapshots_stay(store: Store) -> None:
