@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from tests.caller import Caller, Load, sum_of_row
 from tests.process import Server, serving, until
 from tests.services import paused, running
 from tidegate.observations import VariantWindow
 from tidegate.storage.store import Store, open_store
+from tidegate.storage.tables import exposures
 from tidegate.types import EndpointPlan, Exposing, ModelRef, RoutingSnapshot, Variant
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -96,7 +98,8 @@ def test_every_exposure_of_an_answered_unit_outlives_a_kill(tmp_path: Path, stor
 
     def known() -> dict[str, str]:
         with store.read() as unit:
-            return {exposure.unit: exposure.variant for exposure in unit.exposures.of("ab", limit=1_000_000)}
+            rows = unit.connection.execute(select(exposures.c.unit, exposures.c.variant))
+            return {row.unit: row.variant for row in rows}
 
     before = known()
     assert answered.keys() - before.keys()

@@ -11,8 +11,6 @@ from tidegate.observations import Exposure
 from tidegate.storage.base import Repository, clean, fields_of
 from tidegate.storage.tables import exposures
 
-COLUMNS = tuple(exposures.c[name] for name in Exposure.__struct_fields__)
-
 
 class Exposures(Repository):
     def add(self, batch: Sequence[Exposure]) -> None:
@@ -44,19 +42,3 @@ class Exposures(Repository):
             .order_by(exposures.c.variant)
         )
         return {variant: int(count) for variant, count in self._connection.execute(query)}
-
-    def of(self, experiment: str, after: float = 0.0, limit: int = 10_000) -> list[Exposure]:
-        """Later than ``after``, in the order of time. Those at the last one's very moment come with it, beyond ``limit``
-        too, so that the next page begins after that moment."""
-        query = (
-            select(*COLUMNS).where(exposures.c.experiment == experiment).order_by(exposures.c.time, exposures.c.unit)
-        )
-        found = self._exposures(query.where(exposures.c.time > after).limit(limit))
-        if len(found) == limit:
-            last = found[-1]
-            found += self._exposures(query.where(exposures.c.time == last.time, exposures.c.unit > last.unit))
-        return found
-
-    def _exposures(self, query: Any) -> list[Exposure]:
-        rows = self._connection.execute(query)
-        return [Exposure(**dict(zip(Exposure.__struct_fields__, row, strict=True))) for row in rows]
