@@ -57,9 +57,9 @@ class Releases(Repository):
             query = query.where(tuple_(releases.c.created, releases.c.id) < last)
         return self._rows(ReleaseRow, query)
 
-    def events(self, id: str) -> builtins.list[ReleaseEventRow]:  # noqa: A002
-        """In the order of revisions."""
-        query = select(release_events).where(release_events.c.release == id)
+    def events(self, id: str, after: int = -1) -> builtins.list[ReleaseEventRow]:  # noqa: A002
+        """Revisions after ``after``, in their order."""
+        query = select(release_events).where(release_events.c.release == id, release_events.c.revision > after)
         return self._rows(ReleaseEventRow, query.order_by(release_events.c.revision))
 
     def add_evidence(self, row: EvidenceRow) -> None:

@@ -26,6 +26,7 @@ def test_a_release_and_what_happened_to_it(store: Store) -> None:
         assert unit.releases.get("r1") == changed
         assert unit.releases.get("r2") is None
         assert unit.releases.events("r1") == [a_change("r1"), a_change("r1", 2, "promoted")]
+        assert unit.releases.events("r1", after=1) == [a_change("r1", 2, "promoted")]
 
 
 def test_a_change_without_an_event(store: Store) -> None:

@@ -142,7 +142,7 @@ async def follow(
 
 def _look(services: Services, caller: Caller, release_id: str, after: int) -> tuple[Release | None, list[Line]]:
     release = visible(services, caller, release_id)
-    return release, [line for line in services.releases.events(release_id) if line.revision > after]
+    return release, services.releases.events(release_id, after)
 
 
 def _lasts(services: Services, caller: Caller) -> bool:

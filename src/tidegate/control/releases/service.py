@@ -132,11 +132,11 @@ class ReleaseService:
         """One publication, from any open state, and from promoted while the old version is warm."""
         return self._act(id, Rollback(now=self._clock.wall(), who=who, reason=reason))
 
-    def events(self, id: str) -> builtins.list[Line]:  # noqa: A002
-        """What happened, oldest first. Raises NotFound."""
+    def events(self, id: str, after: int = -1) -> builtins.list[Line]:  # noqa: A002
+        """What happened after this revision, oldest first. Raises NotFound."""
         with self._store.read() as unit:
             _found(unit, id)
-            return [line_of(row) for row in unit.releases.events(id)]
+            return [line_of(row) for row in unit.releases.events(id, after)]
 
     def evidence(self, id: str, after: int = -1, limit: int = 1000) -> builtins.list[Point]:  # noqa: A002
         """Looks after this tick, oldest first. Raises NotFound."""

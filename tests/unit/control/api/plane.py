@@ -44,6 +44,7 @@ class FakeReleases:
         self._store = store
         self._clock = clock
         self._made = 0
+        self.asked_after: list[int] = []
 
     def start(
         self,
@@ -101,11 +102,12 @@ class FakeReleases:
     def rollback(self, release_id: str, *, who: str, reason: str) -> Release:
         return self.change(release_id, "rolled_back", who=who, reason=reason)
 
-    def events(self, release_id: str) -> list[Line]:
+    def events(self, release_id: str, after: int = -1) -> list[Line]:
+        self.asked_after.append(after)
         with self._store.read() as unit:
             return [
                 Line(revision=row.revision, time=row.time, kind=row.kind, text="", who="ada", state="ramping")
-                for row in unit.releases.events(release_id)
+                for row in unit.releases.events(release_id, after)
             ]
 
     def evidence(self, release_id: str, after: int = -1, limit: int = 1000) -> list[Point]:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -74,6 +74,16 @@ async def test_a_stream_goes_on_while_the_release_does_and_ends_with_the_process
     releases = plane.services.releases
     following = Following(plane, release, caller, [lambda: releases.pause(release, who="ada", reason=""), lambda: None])
     assert [event["event"] for event in parsed(await following.text())] == ["started", "paused"]
+
+
+async def test_a_stream_reads_only_what_is_new(plane: Plane) -> None:
+    headers = plane.headers()
+    release = started(plane, headers)
+    caller = plane.access.by_key(headers["X-API-Key"], "")
+    releases = plane.services.releases
+    waits: list[Any] = [lambda: releases.pause(release, who="ada", reason=""), lambda: None]
+    await Following(plane, release, caller, waits).text()
+    assert cast(Any, releases).asked_after == [-1, 0, 1]
 
 
 async def test_a_silent_stream_beats_until_the_key_is_revoked(plane: Plane) -> None:
