@@ -90,6 +90,29 @@ def test_the_dialog_can_be_left(visit: Visit) -> None:
     visit.check()
 
 
+def test_a_dialog_that_cannot_be_had_says_why(own: Plane, visit: Visit) -> None:
+    visit.open("/releases/r-iris-4")
+    promote, dialog = visit.page.get_by_role("button", name="Promote"), visit.page.get_by_role("dialog")
+    said = visit.page.locator("#refused")
+    elsewhere = f"{own.url}/releases/r-gone/promote"
+    problem = '{"title": "Too many calls", "detail": "This key may call 5 times a minute"}'
+    for answer, words in (
+        (lambda route: route.continue_(url=elsewhere), "There is nothing here. There is no release r-gone."),
+        (lambda route: route.fulfill(status=429, body=problem), "Too many calls. This key may call 5 times a minute"),
+        (lambda route: route.fulfill(status=502, body="<hr>"), "The control plane answered 502."),
+        (lambda route: route.abort(), "The control plane does not answer. Try again in a moment."),
+    ):
+        visit.page.route("**/promote", answer)
+        promote.click()
+        expect(said).to_have_text(words)
+        expect(said).to_be_in_viewport()
+        expect(dialog).to_be_hidden()
+        visit.page.unroute("**/promote")
+    promote.click()
+    expect(dialog.get_by_label("Reason")).to_be_focused()
+    expect(said).to_be_hidden()
+
+
 def test_a_key_is_made_shown_once_rotated_and_revoked(own: Plane, visit: Visit) -> None:
     visit.open("/keys")
     visit.page.get_by_label("Name").fill("nightly job")

@@ -72,12 +72,33 @@
   document.addEventListener("htmx:beforeRequest", (event) => {
     const polls = event.detail.elt.id === "live";
     if (polls && (document.hidden || dialog.open)) event.preventDefault();
+    if (!polls) refused("");
   });
   document.addEventListener("visibilitychange", () => {
     if (!document.hidden) document.body.dispatchEvent(new Event("look"));
   });
+  function refused(text) {
+    const notice = find("#refused");
+    notice.hidden = !text;
+    notice.textContent = text;
+    if (text) notice.scrollIntoView({ block: "nearest" });
+  }
+  // What an answer that is no dialog says: the console's own page of an error, or a problem of the API.
+  function problem(answer) {
+    if (!answer?.status) return "The control plane does not answer. Try again in a moment.";
+    let title = "";
+    let detail = "";
+    try {
+      ({ title = "", detail = "" } = JSON.parse(answer.responseText));
+    } catch {
+      const page = new DOMParser().parseFromString(answer.responseText, "text/html");
+      title = find("h1", page)?.textContent.trim() ?? "";
+      detail = all("p", page).filter((told) => !find("a", told)).map((told) => told.textContent.trim()).join(" ");
+    }
+    return `${title || `The control plane answered ${answer.status}`}. ${detail}`.trim();
+  }
   function lost(event) {
-    if (event.detail.elt.id !== "live") return;
+    if (event.detail.elt.id !== "live") return refused(problem(event.detail.xhr));
     lostSince ||= new Date().toLocaleTimeString();
     find("#lost-since").textContent = lostSince;
     find("#lost").hidden = false;
