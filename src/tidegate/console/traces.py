@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import threading
-from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from tidegate.console.shelf import Shelf
 from tidegate.types import Verdict
 
 if TYPE_CHECKING:
@@ -68,13 +67,11 @@ class Traces:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._lock = threading.Lock()
-        self._kept: OrderedDict[str, Trace] = OrderedDict()
+        self._kept: Shelf[Trace] = Shelf(lambda: Trace({}, []), MOST_RELEASES)
 
     def of(self, release: str) -> Trace:
         """Raises StoreAway."""
-        with self._lock:
-            trace = self._kept.get(release) or Trace({}, [])
+        with self._kept.hold(release) as trace:
             while True:
                 with self._store.read() as unit:
                     rows = unit.releases.evidence(release, after=trace.tick, limit=PAGE)
@@ -82,10 +79,6 @@ class Traces:
                     extend(trace, row.tick, row.time, msgspec.json.decode(row.body, type=Tick))
                 if len(rows) < PAGE:
                     break
-            self._kept[release] = trace
-            self._kept.move_to_end(release)
-            while len(self._kept) > MOST_RELEASES:
-                self._kept.popitem(last=False)
             return Trace(
                 {name: msgspec.structs.replace(line, points=list(line.points)) for name, line in trace.lines.items()},
                 list(trace.shares),

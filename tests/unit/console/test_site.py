@@ -17,6 +17,7 @@ from tests.unit.control.api.client import Client
 from tidegate.clock import ManualClock
 from tidegate.console.assets import FOLDER, TYPES, Assets
 from tidegate.console.pages.door import safe
+from tidegate.console.pages.models import FRESH_SECONDS
 from tidegate.control.api.app import make_app
 from tidegate.control.api.services import Services
 from tidegate.keys import KeyFacts, KeyRole
@@ -55,6 +56,11 @@ def sign_in(client: Client, services: Services, role: KeyRole = "admin", **more:
     key = services.access.keys.create(KeyFacts(name=role, roles=(role,), **more), who="test").key  # type: ignore[arg-type]
     answer = client.post("/sign-in", data={"key": key, "next": "/models"})
     assert (answer.status_code, answer.headers["location"]) == (303, "/models")
+
+
+def later(services: Services) -> None:
+    """The registry is asked again."""
+    services.clock.advance(FRESH_SECONDS)  # type: ignore[attr-defined]
 
 
 def token(client: Client) -> str:
@@ -205,9 +211,11 @@ def test_errors_are_pages(client: Client, services: Services, path: str, status:
 
 def test_a_store_that_is_away_is_said_so(client: Client, services: Services) -> None:
     sign_in(client, services)
+    later(services)
     services.registry.away = True  # type: ignore[attr-defined]
     answer = client.get("/models")
     services.registry.away = False  # type: ignore[attr-defined]
+    later(services)
     assert answer.status_code == 503
     assert int(answer.headers["retry-after"]) >= 1
     assert "Not at the moment" in answer.text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import FormData
 from starlette.requests import Request
@@ -10,17 +10,39 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tidegate.console import pictures
+from tidegate.console.shelf import Shelf
 from tidegate.console.site import Site
 from tidegate.control.access.caller import Caller
-from tidegate.control.experiments.experiment import Experiment
+from tidegate.control.experiments.experiment import Experiment, Report
 from tidegate.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from tidegate.control.experiments.service import ExperimentService
 
 PAGE = 30
 LONGEST_REASON = 500
+MOST_EXPERIMENTS = 16
+
+
+class Reports:
+    """All reports of the experiments looked at last: read once, then only what is new; safe between threads."""
+
+    def __init__(self, service: ExperimentService) -> None:
+        self._service = service
+        self._kept: Shelf[list[Report]] = Shelf(list, MOST_EXPERIMENTS)
+
+    def of(self, name: str) -> list[Report]:
+        """Oldest first. Raises NotFound, StoreAway."""
+        with self._kept.hold(name) as kept:
+            # Only the newest of the kept ones can have been replaced or thinned out meanwhile.
+            fresh = self._service.reports(name, after=kept[-2].time if len(kept) > 1 else 0.0)
+            kept[-1:] = fresh
+            return list(kept)
 
 
 def routes(site: Site) -> list[Route]:
     services = site.services
+    kept_reports = Reports(services.experiments)
 
     def index(request: Request, visitor: Caller) -> Response:
         found: list[Experiment] = []
@@ -36,7 +58,7 @@ def routes(site: Site) -> list[Route]:
 
     def show(request: Request, visitor: Caller) -> Response:
         experiment = visible(request, visitor)
-        reports = services.experiments.reports(experiment.name)
+        reports = kept_reports.of(experiment.name)
         newest = reports[-1] if reports else None
         charts: list[tuple[str, Any]] = []
         for metric in experiment.spec.metrics:
