@@ -20,8 +20,10 @@ from tidegate.console.pages.door import safe
 from tidegate.console.pages.models import FRESH_SECONDS
 from tidegate.control.api.app import make_app
 from tidegate.control.api.services import Services
+from tidegate.control.releases.history import release_of, row_of
 from tidegate.keys import KeyFacts, KeyRole
 from tidegate.storage.records import ReleaseEventRow
+from tidegate.storage.store import Unit
 
 PATHS = (
     "/", "/endpoints/iris", "/releases", "/releases/r-iris-4", "/releases/r-sentiment-4", "/releases/r-churn-4",
@@ -185,6 +187,41 @@ def test_no_page_of_a_limited_key_is_empty_while_there_is_more(own: Services, ow
     sign_in(own_client, own, "operate", endpoints=("iris",))
     assert "r-iris-4" in own_client.get("/releases").text
     assert "on iris" in own_client.get("/experiments").text
+
+
+def add_busy(unit: Unit) -> None:
+    """120 releases of another endpoint, newer than all that there are and ended."""
+    found = unit.releases.get("r-fraud-1")
+    assert found is not None
+    for number in range(120):
+        id_, created = f"r-many-{number}", seed.NOW + number
+        release = msgspec.structs.replace(release_of(found), id=id_, endpoint="busy", created=created)
+        unit.releases.add(row_of(release), ReleaseEventRow(id_, 0, created, "start", "{}"))
+
+
+def test_a_quiet_endpoint_keeps_its_last_release_in_sight(own: Services, own_client: Client) -> None:
+    with own.store.begin() as unit:
+        add_busy(unit)
+        quiet = [row for row in unit.releases.list(open=False, limit=1000) if row.endpoint != "busy"]
+        open_ = {row.endpoint for row in unit.releases.list(open=True, limit=1000)}
+    last = {row.endpoint: row.id for row in reversed(quiet) if row.endpoint not in open_}
+    sign_in(own_client, own)
+    overview = own_client.get("/").text
+    cards = re.findall(r'<dt>Last release</dt>\s*<dd class="why"><a href="/releases/([^"]+)"', overview)
+    assert last
+    assert sorted(cards) == sorted(last.values())
+    assert re.findall(r'href="/releases/(r-many-\d+)"', overview)[:2] == ["r-many-119", "r-many-118"]
+
+
+def test_a_limited_key_sees_what_ended_on_its_endpoints(own: Services, own_client: Client) -> None:
+    with own.store.begin() as unit:
+        add_busy(unit)
+        wanted = [row.id for name in ("iris", "fraud") for row in unit.releases.list(name, open=False, limit=5)]
+    sign_in(own_client, own, "operate", endpoints=("iris", "fraud"))
+    ended = own_client.get("/").text.partition('id="ended-name"')[2]
+    found = re.findall(r'href="/releases/([^"]+)"', ended)
+    assert 0 < len(found) <= 5
+    assert set(found) <= set(wanted)
 
 
 @pytest.mark.parametrize(

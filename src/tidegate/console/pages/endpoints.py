@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -16,20 +18,18 @@ from tidegate.errors import NotFound
 
 RECENT = 5
 """Ended releases shown."""
-NEWEST = 100
-"""Ended releases among which an endpoint's last one is looked for."""
 
 
 def routes(site: Site) -> list[Route]:
-    def card(endpoint: EndpointFigures, ended: list[Release]) -> dict[str, object]:
-        """What the three cells of an endpoint say; ``ended`` are the newest releases that have ended."""
+    def card(endpoint: EndpointFigures, last: Release | None) -> dict[str, object]:
+        """What the three cells of an endpoint say; ``last`` is its newest release that has ended."""
         release = endpoint.release
         configured = site.services.settings.endpoints.get(endpoint.name)
         header = unit_header(endpoint.name)
         return {
             "figures": endpoint,
             "release": release,
-            "last": next((found for found in ended if found.endpoint == endpoint.name), None),
+            "last": last,
             "slo": configured.slo if configured else None,
             "live": sentences.live(endpoint),
             "gets": sentences.gets(release, header) if release else sentences.gets_without_release(endpoint, header),
@@ -39,14 +39,16 @@ def routes(site: Site) -> list[Route]:
         configured = site.services.settings.endpoints.get(name)
         return configured.routing.unit_header if configured else ""
 
-    def recent(visitor: Caller, endpoint: str | None = None) -> list[Release]:
+    def ended(names: Iterable[str | None], most: int) -> list[Release]:
+        """The newest that have ended of each of these endpoints, ``most`` of each; None stands for all of them."""
         with site.services.store.read() as unit:
-            rows = unit.releases.list(endpoint=endpoint, open=False, limit=NEWEST)
-        return [release_of(row) for row in rows if visitor.facts.reaches(row.endpoint)]
+            rows = [row for name in names for row in unit.releases.list(endpoint=name, open=False, limit=most)]
+        return [release_of(row) for row in sorted(rows, key=lambda row: row.created, reverse=True)]
 
     def overview(request: Request, visitor: Caller) -> Response:
         look = site.figures.look()
-        ended = recent(visitor)
+        shown = [one for one in look.endpoints if visitor.facts.reaches(one.name)]
+        last = {release.endpoint: release for release in ended((one.name for one in shown), 1)}
         said = " ".join(
             f"{release.endpoint}: {sentences.stage(release)}, {release.share / 100:g} percent."
             for release in look.releases
@@ -58,12 +60,8 @@ def routes(site: Site) -> list[Route]:
             visitor,
             section="Overview",
             look=look,
-            cards_=[
-                card(endpoint, ended)
-                for endpoint in sorted(look.endpoints, key=sentences.urgent)
-                if visitor.facts.reaches(endpoint.name)
-            ],
-            ended=ended[:RECENT],
+            cards_=[card(one, last.get(one.name)) for one in sorted(shown, key=sentences.urgent)],
+            ended=ended(visitor.facts.endpoints or (None,), RECENT)[:RECENT],
             announce=said,
         )
 
@@ -74,7 +72,7 @@ def routes(site: Site) -> list[Route]:
         if found is None:
             raise NotFound(f"there is no endpoint {name[:80]}")
         visitor.must_reach(name)
-        ended = recent(visitor, name)
+        before = ended((name,), RECENT)
         shown = [found.variants[split.variant] for split in found.splits if split.variant in found.variants]
         return site.render(
             request,
@@ -82,13 +80,13 @@ def routes(site: Site) -> list[Route]:
             visitor,
             section="Overview",
             look=look,
-            card=card(found, ended),
+            card=card(found, before[0] if before else None),
             figures=found,
             shown=shown,
             latency=pictures.latency(shown),
             outputs=pictures.outputs({variant.variant: variant.outputs for variant in shown}),
             configured=site.services.settings.endpoints.get(name),
-            ended=ended[:RECENT],
+            ended=before,
         )
 
     return [Route("/", site.page(overview)), Route("/endpoints/{name}", site.page(endpoint))]
