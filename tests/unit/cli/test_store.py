@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,7 @@ def test_the_store_that_up_keeps_is_found(tmp_path: Path, monkeypatch: pytest.Mo
     assert store(tmp_path, "status").output.startswith(f"version {HEAD}\n")
 
 
-@pytest.mark.parametrize("name", ["what?", "a#b", "a%41b", "a b@c:d é"])
+@pytest.mark.parametrize("name", ["a#b", "a%41b", "a b@é", *(["what?", "c:d"] if sys.platform != "win32" else [])])
 def test_any_folder_may_hold_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     folder = tmp_path / name
     folder.mkdir()
