@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING
 from tidegate.clock import Clock
 from tidegate.control.registry.base import CHAMPION, Registry
 from tidegate.control.registry.watch import AliasWatch
+from tidegate.control.releases.history import release_of
 from tidegate.control.releases.starting import alias_of
 from tidegate.errors import Refused
 from tidegate.settings import Settings
 
 if TYPE_CHECKING:
     from tidegate.control.releases.service import ReleaseService
-    from tidegate.storage.store import Store
+    from tidegate.storage.store import Store, Unit
 
 logger = logging.getLogger("tidegate.registry")
 
 WHO = "registry"
+MOST_ENDED = 200
+"""Releases among which the last move of an alias is looked for."""
 
 
 class AliasSteps:
@@ -59,14 +62,31 @@ class AliasSteps:
             newest = unit.snapshots.latest()
             busy = {row.endpoint for row in unit.releases.list(open=True, limit=1000)}
             busy |= {row.endpoint for row in unit.experiments.list(limit=1000, open=True)}
-        plans = newest.snapshot.endpoints if newest is not None else {}
-        return {
-            plan.baseline.model.name: plan.baseline.model.version
-            for name, plan in plans.items()
-            if name not in busy
-            and plan.baseline.model.name
-            and alias_of(name, plan.baseline.model, self._settings) == alias
-        }
+            served: dict[str, dict[str, str]] = {}  # model -> endpoint -> version
+            for name, plan in newest.snapshot.endpoints.items() if newest is not None else ():
+                model = plan.baseline.model
+                if model.name and alias_of(name, model, self._settings) == alias:
+                    served.setdefault(model.name, {})[name] = model.version
+            return {
+                model: self._pointed(unit, model, alias, found)
+                for model, found in served.items()
+                if found.keys() - busy
+            }
+
+    def _pointed(self, unit: Unit, model: str, alias: str, served: Mapping[str, str]) -> str:
+        """Where endpoints of one alias serve different versions: the one that a release moved it to last, else the one of
+        an endpoint that is configured by it."""
+        versions = list(served.values())
+        if len(set(versions)) > 1:
+            ended = [release_of(row) for row in unit.releases.list(open=False, limit=MOST_ENDED)]
+            ours = [one for one in ended if (one.candidate.name, one.alias) == (model, alias)]
+            wishes = {one.since: one.alias_version for one in ours if one.alias_version in versions}
+            if wishes:
+                return wishes[max(wishes)]
+            configured = self._settings.endpoints
+            named = [name for name in served if name in configured and configured[name].model.endswith(f"@{alias}")]
+            versions += [served[name] for name in named]
+        return versions[-1]
 
 
 def aliases_of(settings: Settings) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
 from tests.unit.control.releases.plane import Plane
@@ -88,6 +89,40 @@ def test_an_alias_that_is_gone_is_released_by_nobody_and_put_back_where_moves_ar
             [row.body for row in unit.audit.list(target="model:iris")]
         )
     plane.close()
+
+
+@pytest.fixture
+def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    """``iris`` and ``shop`` follow one alias; both serve version 1."""
+    plane = Plane(tmp_path_factory.mktemp("two"))
+    iris = plane.settings.endpoints["iris"]
+    plane.settings = msgspec.structs.replace(plane.settings, endpoints={"iris": iris, "shop": iris})
+    plane.service = plane.another("two")
+    plane.service.bootstrap()
+    yield Watched(plane)
+    plane.close()
+
+
+@pytest.mark.parametrize(("first", "other"), [("iris", "shop"), ("shop", "iris")])
+def test_our_own_move_for_one_endpoint_is_no_news_for_another(two: Watched, first: str, other: str) -> None:
+    release = two.plane.service.start(first, "models:/iris/2", who="ann")
+    two.plane.until(release.id, "promoted")
+    two.plane.seconds(2)
+    assert two.champion == "2"
+    assert two.look() == [(first, "2")]
+    two.champion = "1"
+    assert two.look() == [(first, "1"), (first, "2")], "what the other endpoint serves is news for this one"
+    two.champion = "5"
+    assert two.look()[0] == (other, "5")
+
+
+def test_an_endpoint_of_one_version_does_not_speak_for_those_that_follow_the_alias(two: Watched) -> None:
+    pinned = settings.EndpointSettings(model="models:/iris/3")
+    endpoints = {**two.plane.settings.endpoints, "shop": pinned}
+    two.plane.settings = msgspec.structs.replace(two.plane.settings, endpoints=endpoints)
+    two.plane.service = two.plane.another("three")
+    assert two.plane.service.bootstrap() is not None
+    assert Watched(two.plane).look() == []
 
 
 def unreachable(uri: str) -> ModelRef:
