@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from starlette.requests import Request
@@ -12,17 +12,20 @@ from starlette.routing import Route
 
 from tidegate.clock import Clock
 from tidegate.console.site import Site
-from tidegate.control.access.audit import Verification
+from tidegate.control.access.audit import FIRST, MOST_FAULTS, START, Fault, Head, verify
 from tidegate.control.access.caller import Caller
 from tidegate.control.access.heads import Heads
 from tidegate.errors import InvalidInput
 from tidegate.storage.records import AuditRow
 
+if TYPE_CHECKING:
+    from tidegate.storage.store import Store, Unit
+
 PAGE = 50
 LONGEST_NUMBER = 15
 """Digits; the store counts in 64 bits."""
-AGAIN_SECONDS = 60.0
-"""The whole log is read for a verification; so often at most."""
+MOST = 5000
+"""Entries checked in one look at most."""
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -33,25 +36,70 @@ class Entry(msgspec.Struct, frozen=True):
     address: str
 
 
-class Verified:
-    """The newest verification and when it was made; safe between threads."""
+class Checked(msgspec.Struct, frozen=True):
+    """Which entries were checked, each once: the first of them at ``began``, the newest at ``made``."""
 
-    def __init__(self, heads: Heads, clock: Clock) -> None:
+    first: int
+    last: int
+    heads: int
+    """Kept heads that they were held against."""
+    began: float
+    made: float
+    faults: tuple[Fault, ...]
+    """All that was found since the control plane began; what is put right later stays."""
+
+
+class Verified:
+    """Checks what came since the last look, and at first the newest ``MOST`` entries; safe between threads."""
+
+    def __init__(self, store: Store, heads: Heads, clock: Clock) -> None:
+        self._store = store
         self._heads = heads
         self._clock = clock
         self._lock = threading.Lock()
-        self._result: tuple[Verification, float] | None = None
+        self._to: Head | None = None
+        """The newest checked entry; None: begin anew."""
+        self._first = FIRST
+        self._began = 0.0
+        self._held = 0
+        self._faults: dict[Fault, None] = {}
 
-    def look(self) -> tuple[Verification, float]:
+    def look(self) -> Checked:
+        """Raises StoreAway."""
         with self._lock:
-            now = self._clock.wall()
-            if self._result is None or not 0 <= now - self._result[1] < AGAIN_SECONDS:
-                self._result = self._heads.verify(), now
-            return self._result
+            now, heads = self._clock.wall(), self._heads.kept()  # before the rows: none is newer than they are
+            with self._store.read() as unit:
+                newest, after = unit.audit.last(), self._to
+                bottom = max(START.sequence, newest.sequence - MOST) if newest else START.sequence
+                if after is not None and head_at(unit, after.sequence) != after:
+                    self._note(Fault(after.sequence, "is not what it was at the last look: it was cut or written anew"))
+                    after = None
+                if after is None or after.sequence < bottom:
+                    after = head_at(unit, bottom)
+                    self._first, self._began, self._held = bottom + 1, now, 0
+                rows = unit.audit.rows(after=after.sequence, limit=MOST)
+            found = verify(rows, [head for head in heads if head.sequence > after.sequence], after)
+            self._note(*found.faults)
+            self._held += found.heads
+            last = found.newest or after
+            self._to = last if found.whole else None
+            return Checked(self._first, last.sequence, self._held, self._began, now, tuple(self._faults))
+
+    def _note(self, *faults: Fault) -> None:
+        for fault in faults[: MOST_FAULTS - len(self._faults)]:
+            self._faults[fault] = None
+
+
+def head_at(unit: Unit, sequence: int) -> Head:
+    """The entry of this number; without a hash when it is gone."""
+    if sequence == START.sequence:
+        return START
+    row = next(iter(unit.audit.rows(after=sequence - 1, limit=1)), None)
+    return Head(sequence, row.hash if row is not None and row.sequence == sequence else "")
 
 
 def routes(site: Site) -> list[Route]:
-    verified = Verified(site.services.access.heads, site.services.clock)
+    verified = Verified(site.services.store, site.services.access.heads, site.services.clock)
 
     def index(request: Request, visitor: Caller) -> Response:
         visitor.must("admin")
@@ -61,7 +109,6 @@ def routes(site: Site) -> list[Route]:
             raise InvalidInput("before is the number of an entry")
         with site.services.store.read() as unit:
             rows = unit.audit.list(PAGE + 1, int(before) if before else None, target or None)
-        result, made = verified.look()
         return site.render(
             request,
             "audit.html",
@@ -71,8 +118,7 @@ def routes(site: Site) -> list[Route]:
             following=rows[PAGE - 1].sequence if len(rows) > PAGE else None,
             before=before,
             target=target,
-            result=result,
-            made=made,
+            checked=verified.look(),
         )
 
     return [Route("/audit", site.page(index))]

@@ -136,15 +136,20 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     faults: tuple[Fault, ...] = ()
 
 
-def verify(rows: Iterable[AuditRow], heads: Sequence[Head] = ()) -> Verification:
-    """Rows in the order of their numbers, from the first on; reads them once and keeps none."""
+START = Head(FIRST - 1, "")
+"""What the first row follows."""
+
+
+def verify(rows: Iterable[AuditRow], heads: Sequence[Head] = (), after: Head = START) -> Verification:
+    """Rows in the order of their numbers, from the one after ``after`` on, as are ``heads``; reads them once and keeps
+    none."""
     from tidegate.storage.audit import hash_of
 
     faults: list[Fault] = []
     wanted: dict[int, set[str]] = {}
     for head in heads:
         wanted.setdefault(head.sequence, set()).add(head.hash)
-    seen, expected, previous = 0, FIRST, ""
+    seen, expected, previous = 0, after.sequence + 1, after.hash
     newest: Head | None = None
     for row in rows:
         seen += 1
