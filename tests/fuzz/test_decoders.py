@@ -31,6 +31,8 @@ from tidegate.settings import Limits
 from tidegate.testing.predictor import FakePredictor
 from tidegate.types import NUMPY_DTYPES, Signature, Tensors, TensorSpec
 
+pytestmark = pytest.mark.slow
+
 MAX_ROWS = 20
 SECONDS = 2.0
 ARROW = "application/vnd.apache.arrow.stream"

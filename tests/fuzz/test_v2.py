@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2  # type: ignore[import-untyped]
@@ -15,6 +16,8 @@ from tidegate.protocols import grpc_body, v2_body
 from tidegate.protocols.grpc_messages import classes
 from tidegate.protocols.v2_tensors import bind
 from tidegate.types import NUMPY_DTYPES, Signature, TensorSpec
+
+pytestmark = pytest.mark.slow
 
 fuzz = settings(
     derandomize=True, max_examples=400, deadline=None, database=None, suppress_health_check=list(HealthCheck)

@@ -18,7 +18,7 @@ def values(content: str) -> list[Any]:
     return [row.value for row in read_rows(io.BytesIO(content.encode()), "json", lambda cells: (cells, ""))]
 
 
-@given(st.lists(VALUES), st.sampled_from([None, 1]))
+@given(st.lists(VALUES, max_size=10), st.sampled_from([None, 1]))
 def test_an_array_is_read_value_by_value(expected: list[Any], indent: int | None) -> None:
     assert values(json.dumps(expected, indent=indent)) == expected
 
