@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from tidegate.cli.caller import chunks
 from tidegate.cli.rows import CHUNK, Row, read_rows
 
-VALUES = st.recursive(st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(), st.lists)
+SCALARS = st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=20)
+VALUES = SCALARS | st.lists(SCALARS | st.lists(SCALARS, max_size=3), max_size=3)
 
 
 def values(content: str) -> list[Any]:
