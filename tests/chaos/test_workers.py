@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import signal
+import socket
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 import pytest
+import yaml
 
 from tests.caller import Load, anew, sum_of_row
 from tests.process import Server, serving, until
+from tidegate.apps.child import work
+from tidegate.apps.desired import Told
+from tidegate.apps.owner import Owner
+from tidegate.config import load_settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -113,6 +122,27 @@ def test_no_process_outlives_its_supervisor(tmp_path: Path) -> None:
                     orphan.kill()
         with pytest.raises(OSError):
             server.call("GET", "/healthz")
+
+
+def test_a_process_that_is_born_after_its_supervisor_was_killed_ends(tmp_path: Path) -> None:
+    """Killed at this very moment: the newborn is adopted before it can ask who its parent is."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait(20)
+    (tmp_path / "tidegate.yaml").write_text(yaml.safe_dump(config()))
+    owner = Owner(loaded := load_settings(tmp_path / "tidegate.yaml", environment={}), lambda: loaded)
+    context = multiprocessing.get_context("spawn")
+    pipe, theirs = context.Pipe()
+    with socket.socket() as listening, pipe, theirs:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        given = (owner.desired, listening, theirs, 0, str(tmp_path), 0, True, Told(), gone.pid)
+        process = context.Process(target=work, args=given)
+        process.start()
+        try:
+            process.join(30)
+            assert process.exitcode == 0
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -36,9 +36,10 @@ def work(
     grpc_port: int,
     first: bool,
     told: Told,
+    parent: int,
 ) -> None:
-    """A serving process, from its birth to its end. ``first``: the others start now, too."""
-    parent = os.getppid()
+    """A serving process, from its birth to its end. ``first``: the others start now, too. ``parent``: ``parent_in``."""
+    parent = parent or os.getppid()
     for name in ("SIGTERM", "SIGINT"):
         signal.signal(getattr(signal, name), signal.SIG_DFL)
     if hasattr(signal, "SIGHUP"):

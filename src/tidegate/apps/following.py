@@ -20,6 +20,7 @@ import msgspec
 from tidegate import logs
 from tidegate.apps.bridge import FIRST_LOOK_SECONDS, Bridge, import_storage
 from tidegate.apps.follower import InForce, Link, News
+from tidegate.apps.workers import parent_in
 from tidegate.settings import Logs
 
 logger = logging.getLogger("tidegate.bridge")
@@ -34,10 +35,11 @@ _MOST_VARIANTS = 1000
 """Named in one sign of life; a larger instance does not list its versions."""
 
 
-def follow(link: Link, pipe: Connection, log_settings: Logs, listening: socket.socket) -> None:
-    """The process, from its birth to its end: when told to stop, or when the supervisor is gone."""
+def follow(link: Link, pipe: Connection, log_settings: Logs, listening: socket.socket, parent: int) -> None:
+    """The process, from its birth to its end: when told to stop, or when the supervisor is gone. ``parent``:
+    ``parent_in``."""
     listening.close()  # or the port would outlive those who answer on it
-    parent = os.getppid()
+    parent = parent or os.getppid()
     for name in ("SIGTERM", "SIGINT", "SIGHUP"):  # it ends after the supervisor has told it what to say last
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
@@ -90,7 +92,7 @@ class Following:
         ours, theirs = self._context.Pipe()
         self._process = self._context.Process(
             target=follow,
-            args=(self._bridge.link, theirs, self._logs, self._listening),
+            args=(self._bridge.link, theirs, self._logs, self._listening, parent_in(self._context)),
             name="tidegate-follower",
             daemon=True,
         )

@@ -30,7 +30,7 @@ from tidegate.apps.desired import Desired, Told
 from tidegate.apps.following import Following
 from tidegate.apps.owner import Owner, StateFile
 from tidegate.apps.process import END_SECONDS, explain
-from tidegate.apps.workers import Change, Papers, Worker, hang_seconds, process_context, reserved
+from tidegate.apps.workers import Change, Papers, Worker, hang_seconds, parent_in, process_context, reserved
 from tidegate.clock import SystemClock
 from tidegate.errors import ConfigError, TidegateError, UserError
 
@@ -112,6 +112,7 @@ class Supervisor:
                 self._grpc.getsockname()[1] if self._grpc is not None else 0,
                 not self._started,
                 self._bridge.told(),
+                parent_in(self._context),
             ),
             name=f"tidegate-worker-{worker.index}",
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import pickle
 import socket
 import sys
@@ -144,6 +145,12 @@ def process_context(environment: Mapping[str, str]) -> Any:
     except ValueError:
         known = ", ".join(multiprocessing.get_all_start_methods())
         raise ConfigError(f"TIDEGATE_START_METHOD: {method!r} is not possible here; possible: {known}") from None
+
+
+def parent_in(context: Any) -> int:
+    """What ``os.getppid`` is in a process of this context while the calling one lives. Told from here: one that is born
+    as its parent is killed would take whoever adopts it for the parent. 0 under a fork server, which is between the two."""
+    return 0 if context.get_start_method() == "forkserver" else os.getpid()
 
 
 def hang_seconds(environment: Mapping[str, str]) -> float:
