@@ -53,6 +53,9 @@ class FakeContext:
 
     Pipe = staticmethod(multiprocessing.Pipe)
 
+    def get_start_method(self) -> str:
+        return "spawn"
+
     def __init__(self) -> None:
         self.started: list[FakeProcess] = []
 
