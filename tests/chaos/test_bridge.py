@@ -283,7 +283,11 @@ def test_serving_goes_on_while_the_store_is_stopped_or_paused(
     """R8: predictions go on; what the store says counts again as soon as it is back, by itself."""
     url, pid, folder = postgres
     control = Control(url)
-    with contextlib.closing(control.store), serving(tmp_path, config(control), workers=workers) as server:
+    with (
+        contextlib.ExitStack() as ends,
+        contextlib.closing(control.store),
+        serving(tmp_path, config(control), workers=workers) as server,
+    ):
         control.bring(Variant("baseline", fake(1.0)))
         with Load(server.port, sum_of_row(1.0, 2.0, 3.0), clients=2, pause=0.005) as load:
             with paused(pid):
@@ -296,7 +300,7 @@ def test_serving_goes_on_while_the_store_is_stopped_or_paused(
             answered = load.tally.answered
             until(lambda: load.tally.answered > answered + 200, "answers without a store")
             assert server.is_ready()
-            launch("postgresql", folder, make_url(url).port or 0)
+            ends.callback(halt, "postgresql", launch("postgresql", folder, make_url(url).port or 0).pid)
             until(lambda: followed(server) == (3, "store", "following"), "the store is back")
             server.wait_logged("the store is back")
             control.bring(Variant("baseline", fake(3.0)))
