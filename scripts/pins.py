@@ -1,4 +1,4 @@
-"""Writes requirements/{dev,run}.txt: every package pinned and hashed, for all supported Pythons (`make pins`)."""
+"""Writes requirements/{dev,run,airflow}.txt: every package pinned and hashed, for all supported Pythons (`make pins`)."""
 
 from __future__ import annotations
 
@@ -30,9 +30,13 @@ def main() -> None:
     with tempfile.NamedTemporaryFile("w", suffix=".in", dir=REQUIREMENTS) as dev:
         dev.write("\n".join([*group, "uv"]) + "\n")
         dev.flush()
-        compile_pins("dev.txt", "--all-extras", "pyproject.toml", "requirements/build.in", dev.name, *upgrade)
+        extras = [name for name in project["project"]["optional-dependencies"] if name not in ("all", "airflow")]
+        chosen = [word for name in extras for word in ("--extra", name)]
+        compile_pins("dev.txt", *chosen, "pyproject.toml", "requirements/build.in", dev.name, *upgrade)
     extras = ["--extra", "sklearn", "--extra", "grpc", "--extra", "control"]
     compile_pins("run.txt", *extras, "pyproject.toml", "requirements/build.in", "-c", "requirements/dev.txt", *upgrade)
+    # Airflow pins much of what it needs itself, and so gets an environment of its own.
+    compile_pins("airflow.txt", "--extra", "airflow", "pyproject.toml", "requirements/build.in", *upgrade)
 
 
 if __name__ == "__main__":

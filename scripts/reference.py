@@ -19,7 +19,8 @@ from tidegate.config.environment import NOT_SETTINGS
 from tidegate.config.fields import Field, fields_of
 from tidegate.config.load import PROFILES
 from tidegate.protocols import errors as tables
-from tidegate.settings import ALIASES, SECRETS, Section, Settings
+from tidegate.section import Section
+from tidegate.settings import ALIASES, SECRETS, Settings
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
 NOTE = "<!-- Written by scripts/reference.py from the code; `make docs` writes it again. -->"

@@ -29,7 +29,7 @@ def folders(tmp: Path) -> list[Path]:
                     op.add_column(table, sa.Column("added", sa.Text(), nullable=True))
                 for table in ("snapshots", "instances", "experiments", "api_keys", "sessions", "idempotency"):
                     op.add_column(table, sa.Column("added", sa.Text(), nullable=False, server_default="x"))
-                op.create_table("jobs", sa.Column("id", sa.Text(), primary_key=True))
+                op.create_table("later_things", sa.Column("id", sa.Text(), primary_key=True))
                 op.create_index("ix_releases_state", "releases", ["state"])
             '''
         )

@@ -114,7 +114,7 @@ def test_a_migration_that_fails_leaves_the_store_as_it_was(empty: str, tmp_path:
         schema.migrate(engines.writing(engine, durable=True), folders)
     with engines.reading(engine).connect() as connection:
         assert status(connection).state == "current"
-        assert not inspect(connection).has_table("jobs")
+        assert not inspect(connection).has_table("later_things")
     engine.dispose()
 
 

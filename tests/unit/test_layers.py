@@ -12,14 +12,16 @@ import tidegate
 
 PACKAGE = Path(tidegate.__file__).parent
 SHARED = {
-    "types", "errors", "clock", "settings", "telemetry", "metrics", "logs", "observations", "keys", "mlmodel",
+    "types", "errors", "clock", "section", "monitor_plan", "settings", "telemetry", "metrics", "logs", "observations", "keys", "mlmodel",
     "registry_files",
 }  # fmt: skip
 MAY_IMPORT: dict[str, set[str]] = {
     "types": set(),
     "errors": set(),
     "clock": set(),
-    "settings": set(),
+    "section": set(),
+    "monitor_plan": {"section"},
+    "settings": {"section", "monitor_plan"},
     "telemetry": SHARED,
     "metrics": SHARED,
     "logs": SHARED,
@@ -31,7 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "control": {"control", "storage", *SHARED},
     "console": {"console", "control", "storage", *SHARED},
     "tracing": {"serving", *SHARED},
-    "config": {"config", "settings", "errors"},
+    "config": {"config", "section", "monitor_plan", "settings", "errors"},
     "serving": {"serving", *SHARED},
     "protocols": {"protocols", "serving", *SHARED},
     "apps": {"apps", "config", "console", "control", "protocols", "serving", "storage", "tracing", *SHARED},

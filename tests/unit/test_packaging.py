@@ -25,6 +25,7 @@ def test_the_core_has_few_dependencies_with_lower_bounds_only(project: Any) -> N
     core = project["dependencies"]
     assert len(core) <= 16
     lines = core + [line for extra in project["optional-dependencies"].values() for line in extra]
+    lines.remove("pandas>=2.2,<3")  # Evidently 0.7 breaks with pandas 3; whoever makes no reports may have it
     for line in lines:
         requirement = line.split(";")[0].strip()
         assert re.fullmatch(r"[a-z0-9-]+(\[[a-z,]+\])?(>=[0-9.]+)?", requirement, re.IGNORECASE), line
@@ -38,11 +39,11 @@ def test_the_core_leaves_out_what_only_some_need(project: Any) -> None:
 def test_everything_but_the_boosters_is_in_all(project: Any) -> None:
     extras = project["optional-dependencies"]
     [everything] = extras["all"]
-    assert set(re.findall(r"[a-z]+", everything.split("[")[1])) == set(extras) - {"all", "boosting", "store"}
+    assert set(re.findall(r"[a-z]+", everything.split("[")[1])) == set(extras) - {"all", "boosting", "store", "airflow"}
     assert "tidegate[store]" in extras["control"]
 
 
-@pytest.mark.parametrize("name", ["run", "dev"])
+@pytest.mark.parametrize("name", ["run", "dev", "airflow"])
 def test_pins_are_hashed_and_name_no_place(name: str) -> None:
     text = (ROOT / "requirements" / f"{name}.txt").read_text("utf-8")
     pins = re.split(r"\n(?=\S)", text.strip())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import operator
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -63,9 +65,10 @@ def masked(loaded: Loaded) -> dict[str, Any]:
     """The settings as plain values without secrets; also masks what looks secret in free options and URIs."""
     values = msgspec.to_builtins(loaded.settings)
     for key in SECRETS:
-        section, _, name = key.rpartition(".")
-        if values[section][name]:
-            values[section][name] = MASK
+        *path, name = key.split(".")
+        section = functools.reduce(operator.getitem, path, values)
+        if section[name]:
+            section[name] = MASK
     cleaned: dict[str, Any] = _clean(values)
     return cleaned
 

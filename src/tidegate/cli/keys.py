@@ -8,7 +8,7 @@ import click
 
 from tidegate.cli.control import ControlClient, control_options, part
 from tidegate.errors import UserError
-from tidegate.settings import seconds_of
+from tidegate.section import seconds_of
 
 ROLES = ("predict", "operate", "admin")
 

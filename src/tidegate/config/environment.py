@@ -11,7 +11,8 @@ from typing import Any
 from tidegate.config.fields import fields_of
 from tidegate.config.tree import Leaf, Problem, Table, from_plain, put
 from tidegate.errors import ConfigError
-from tidegate.settings import ALIASES, Section, Settings
+from tidegate.section import Section
+from tidegate.settings import ALIASES, Settings
 
 PREFIX = "TIDEGATE_"
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import msgspec
 from msgspec import Meta
 
-from tidegate.settings import Section
+from tidegate.section import Section
 
 Kind = Literal["value", "section", "optional section", "sections", "free"]
 """``sections`` maps names to sections; ``free`` maps names to anything."""

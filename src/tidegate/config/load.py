@@ -16,7 +16,8 @@ from tidegate.config.fields import fields_of
 from tidegate.config.rules import broken_rules
 from tidegate.config.tree import Leaf, Problem, Table, dotted, from_plain, merge, plain, shape
 from tidegate.errors import ConfigError
-from tidegate.settings import Section, Settings
+from tidegate.section import Section
+from tidegate.settings import Settings
 
 CONFIG_NAME = "tidegate.yaml"
 SHOWN_PROBLEMS = 20

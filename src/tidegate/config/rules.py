@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from tidegate.settings import EndpointSettings, ReleaseSettings, Settings, not_finite
+from tidegate.section import not_finite
+from tidegate.settings import EndpointSettings, ReleaseSettings, Settings
 
 BASELINE = "baseline"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")

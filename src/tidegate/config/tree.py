@@ -10,7 +10,8 @@ from typing import Any, get_args, get_origin
 import msgspec
 
 from tidegate.config.fields import Field, base_type, fields_of
-from tidegate.settings import SECRETS, Section
+from tidegate.section import Section
+from tidegate.settings import SECRETS
 
 Path = tuple[str, ...]
 

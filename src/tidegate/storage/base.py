@@ -14,7 +14,7 @@ T = TypeVar("T")
 IDS_AT_ONCE = 500
 """Names in one IN (…); older SQLite takes 999 parameters."""
 
-LOCKS = {"decisions": 0x71DE0001, "windows": 0x71DE0002, "migration": 0x71DE0003}
+LOCKS = {"decisions": 0x71DE0001, "windows": 0x71DE0002, "migration": 0x71DE0003, "events": 0x71DE0004}
 """Advisory locks of PostgreSQL, by what they keep in line."""
 
 

@@ -25,6 +25,9 @@ COLUMNS = tuple(events.c[name] for name in FIELDS)
 
 class Events(Repository):
     def add(self, batch: Sequence[PredictionEvent]) -> None:
+        """Writers stand in line until they commit, so that ``after`` skips none."""
+        if batch:
+            self._in_line("events")
         if self._postgres and batch:
             self._copy(batch)
         elif batch:
@@ -35,6 +38,12 @@ class Events(Repository):
         query = select(*COLUMNS).where(events.c.endpoint == endpoint, events.c.time >= start, events.c.time < end)
         ordered = query.order_by(events.c.time.desc(), events.c.id.desc()).limit(limit)
         return [event_of(row) for row in self._connection.execute(ordered)]
+
+    def after(self, id: int, endpoint: str, limit: int = 1000) -> list[tuple[int, PredictionEvent]]:  # noqa: A002
+        """Events of an endpoint with a greater id, in the order of ids."""
+        query = select(events.c.id, *COLUMNS).where(events.c.endpoint == endpoint, events.c.id > id)
+        ordered = query.order_by(events.c.id).limit(limit)
+        return [(row[0], event_of(row[1:])) for row in self._connection.execute(ordered)]
 
     def by_request_ids(self, ids: Sequence[str]) -> dict[str, PredictionEvent]:
         """The first event of each request; ids that were not sampled are missing."""

@@ -154,3 +154,137 @@ class Lease(msgspec.Struct, frozen=True):
     holder: str
     token: int
     expires: float
+
+
+class BaselineRow(msgspec.Struct, frozen=True):
+    """What production is compared with; ``body`` is the JSON of a profile, ``digest`` that of the body."""
+
+    name: str
+    endpoint: str
+    model: str
+    version: str
+    digest: str
+    created: float
+    body: str
+
+
+class MonitorRow(msgspec.Struct, frozen=True):
+    """How far a monitor has come: ``cursor`` is the id of the newest event that was folded."""
+
+    endpoint: str
+    cursor: int
+    changed: float
+    body: str
+
+
+class ProfileRow(msgspec.Struct, frozen=True):
+    """The profile of a window of production; ``baseline`` is the digest of the one whose bins it has."""
+
+    endpoint: str
+    variant: str
+    version: str
+    baseline: str
+    start: float
+    seconds: float
+    rows: int
+    body: str
+
+
+class PerformanceRow(msgspec.Struct, frozen=True):
+    """Quality in a window, from labels. ``basis`` says whose time counts: prediction, arrival, or estimated."""
+
+    endpoint: str
+    variant: str
+    version: str
+    basis: str
+    start: float
+    seconds: float
+    labels: int
+    body: str
+
+
+class DriftReportRow(msgspec.Struct, frozen=True):
+    """What one check of a window found."""
+
+    id: str
+    endpoint: str
+    variant: str
+    version: str
+    start: float
+    seconds: float
+    created: float
+    drifted: bool
+    body: str
+
+
+class AlertRow(msgspec.Struct, frozen=True):
+    """``rule`` names what is watched; one alert an endpoint and rule, which comes and goes."""
+
+    id: str
+    endpoint: str
+    rule: str
+    state: str
+    created: float
+    changed: float
+    revision: int
+    body: str
+
+
+class AlertEventRow(msgspec.Struct, frozen=True):
+    alert: str
+    revision: int
+    time: float
+    state: str
+    body: str
+
+
+class DocumentRow(msgspec.Struct, frozen=True):
+    """A report to read: ``summary`` is JSON, ``body`` the document, zlib-compressed."""
+
+    id: str
+    endpoint: str
+    kind: str
+    created: float
+    media: str
+    summary: str
+    body: bytes
+
+
+class JobRow(msgspec.Struct, frozen=True):
+    """``token`` grows with each worker that takes the job, so that one that slept can be refused; the worker that has it
+    renews ``expires``. ``key``: no two open jobs share one that is not empty."""
+
+    id: str
+    kind: str
+    key: str
+    endpoint: str
+    state: str
+    open: bool
+    run_at: float
+    created: float
+    changed: float
+    revision: int
+    holder: str
+    token: int
+    expires: float
+    body: str
+
+
+class ScheduleRow(msgspec.Struct, frozen=True):
+    name: str
+    next: float
+    changed: float
+    body: str
+
+
+class RetrainingRow(msgspec.Struct, frozen=True):
+    """``body`` is the JSON of the chain from the trigger to the promotion."""
+
+    id: str
+    endpoint: str
+    state: str
+    open: bool
+    created: float
+    changed: float
+    revision: int
+    body: str

@@ -23,21 +23,28 @@ from sqlalchemy import (
     update,
 )
 
-from tidegate.settings import Retention, seconds_of
+from tidegate.section import seconds_of
+from tidegate.settings import Retention
 from tidegate.storage.experiments import ENDED
 from tidegate.storage.store import Store
 from tidegate.storage.tables import (
     acknowledgements,
+    alert_events,
     deliveries,
+    drift_reports,
     events,
     experiments,
     exposures,
     feedback,
     idempotency,
     instances,
+    jobs,
+    performance,
+    profiles,
     release_events,
     release_evidence,
     releases,
+    reports,
     sessions,
     snapshots,
     windows,
@@ -119,6 +126,13 @@ def rules(retention: Retention, now: float, known: Sequence[Run] = ()) -> Iterat
     still = min([now, *(run.created for run in known if run.ended >= now - age)])
     yield Rule(feedback, feedback.c.received < still - age)
     newest = select(func.coalesce(func.max(snapshots.c.number), 0)).scalar_subquery()
+    old = now - seconds_of(retention.monitoring)
+    for table in (profiles, performance):
+        yield Rule(table, table.c.start < old)
+    yield Rule(drift_reports, drift_reports.c.created < old)
+    yield Rule(alert_events, alert_events.c.time < old)
+    yield Rule(reports, reports.c.created < old)
+    yield Rule(jobs, jobs.c.open.is_(False) & (jobs.c.changed < now - seconds_of(retention.jobs)))
     yield Rule(acknowledgements, acknowledgements.c.number < newest - KEPT_SNAPSHOTS)
     yield Rule(instances, instances.c.time < now - DAY)
     yield Rule(sessions, sessions.c.expires < now)

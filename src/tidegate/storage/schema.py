@@ -18,7 +18,7 @@ from tidegate.storage.base import LOCKS
 from tidegate.storage.faults import MIGRATE
 from tidegate.storage.tables import metadata
 
-HEAD = "0001"
+HEAD = "0002"
 """The migration that this code was written for; its tables are those of ``tables.py``."""
 
 FOLDER = Path(__file__).parent / "migrations"

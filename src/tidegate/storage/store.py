@@ -22,18 +22,24 @@ from sqlalchemy import Connection, Engine, text
 from tidegate.clock import Clock, SystemClock
 from tidegate.errors import Conflict, StoreAway
 from tidegate.storage import engines, schema
+from tidegate.storage.alerts import Alerts
 from tidegate.storage.audit import Audit
+from tidegate.storage.baselines import Baselines
+from tidegate.storage.documents import Documents
 from tidegate.storage.events import Events
 from tidegate.storage.experiments import Experiments
 from tidegate.storage.exposures import Exposures
 from tidegate.storage.faults import translated
 from tidegate.storage.feedback import FeedbackRepository
 from tidegate.storage.instances import Instances
+from tidegate.storage.jobs import Jobs
 from tidegate.storage.keys import Keys
 from tidegate.storage.leases import Leases
 from tidegate.storage.listener import Listener, PostgresListener, SqliteListener
+from tidegate.storage.monitors import Monitors
 from tidegate.storage.once import Deliveries, Idempotency
 from tidegate.storage.releases import Releases
+from tidegate.storage.retrainings import Retrainings
 from tidegate.storage.sessions import Sessions
 from tidegate.storage.snapshots import Snapshots
 from tidegate.storage.windows import Windows
@@ -79,6 +85,30 @@ class Unit:
     @cached_property
     def experiments(self) -> Experiments:
         return Experiments(self.connection, self.writes)
+
+    @cached_property
+    def baselines(self) -> Baselines:
+        return Baselines(self.connection, self.writes)
+
+    @cached_property
+    def monitors(self) -> Monitors:
+        return Monitors(self.connection, self.writes)
+
+    @cached_property
+    def alerts(self) -> Alerts:
+        return Alerts(self.connection, self.writes)
+
+    @cached_property
+    def documents(self) -> Documents:
+        return Documents(self.connection, self.writes)
+
+    @cached_property
+    def jobs(self) -> Jobs:
+        return Jobs(self.connection, self.writes)
+
+    @cached_property
+    def retrainings(self) -> Retrainings:
+        return Retrainings(self.connection, self.writes)
 
     @cached_property
     def keys(self) -> Keys:

@@ -100,6 +100,7 @@ events = Table(
     Column("inputs", LargeBinary, nullable=False),
     Column("outputs", LargeBinary, nullable=False),
     Index("ix_events_endpoint_time", "endpoint", "time"),
+    Index("ix_events_endpoint_id", "endpoint", "id"),
     Index("ix_events_request_id", "request_id"),
     Index("ix_events_time", "time"),
     sqlite_autoincrement=True,
@@ -263,3 +264,168 @@ leases = Table(
     Column("token", Number, nullable=False),
     Column("expires", Float, nullable=False),
 )
+
+baselines = Table(
+    "baselines",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("endpoint", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("created", Float, nullable=False),
+    Column("body", Text, nullable=False),
+    Index("ix_baselines_endpoint_created", "endpoint", "created"),
+)
+
+monitors = Table(
+    "monitors",
+    metadata,
+    Column("endpoint", Text, primary_key=True),
+    Column("cursor", Number, nullable=False),
+    Column("changed", Float, nullable=False),
+    Column("body", Text, nullable=False),
+)
+
+profiles = Table(
+    "profiles",
+    metadata,
+    Column("endpoint", Text, primary_key=True),
+    Column("variant", Text, primary_key=True),
+    Column("version", Text, primary_key=True),
+    Column("baseline", Text, primary_key=True),
+    Column("start", Float, primary_key=True),
+    Column("seconds", Float, nullable=False),
+    Column("rows", Number, nullable=False),
+    Column("body", Text, nullable=False),
+    Index("ix_profiles_start", "start"),
+)
+
+performance = Table(
+    "performance",
+    metadata,
+    Column("endpoint", Text, primary_key=True),
+    Column("variant", Text, primary_key=True),
+    Column("version", Text, primary_key=True),
+    Column("basis", Text, primary_key=True),
+    Column("start", Float, primary_key=True),
+    Column("seconds", Float, nullable=False),
+    Column("labels", Number, nullable=False),
+    Column("body", Text, nullable=False),
+    Index("ix_performance_start", "start"),
+)
+
+drift_reports = Table(
+    "drift_reports",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("endpoint", Text, nullable=False),
+    Column("variant", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("start", Float, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("created", Float, nullable=False),
+    Column("drifted", Boolean, nullable=False),
+    Column("body", Text, nullable=False),
+    Index("ix_drift_reports_endpoint_created", "endpoint", "created"),
+    Index("ix_drift_reports_created", "created"),
+)
+
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("endpoint", Text, nullable=False),
+    Column("rule", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("created", Float, nullable=False),
+    Column("changed", Float, nullable=False),
+    Column("revision", Number, nullable=False),
+    Column("body", Text, nullable=False),
+    Index("ix_alerts_changed", "changed"),
+    Index("ix_alerts_endpoint_changed", "endpoint", "changed"),
+)
+
+alert_events = Table(
+    "alert_events",
+    metadata,
+    Column("alert", Text, primary_key=True),
+    Column("revision", Number, primary_key=True, autoincrement=False),
+    Column("time", Float, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Index("ix_alert_events_time", "time"),
+)
+
+reports = Table(
+    "reports",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("endpoint", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("created", Float, nullable=False),
+    Column("media", Text, nullable=False),
+    Column("summary", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Index("ix_reports_created", "created"),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("endpoint", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("open", Boolean, nullable=False),
+    Column("run_at", Float, nullable=False),
+    Column("created", Float, nullable=False),
+    Column("changed", Float, nullable=False),
+    Column("revision", Number, nullable=False),
+    Column("holder", Text, nullable=False),
+    Column("token", Number, nullable=False),
+    Column("expires", Float, nullable=False),
+    Column("body", Text, nullable=False),
+    Index("ix_jobs_created", "created"),
+    Index("ix_jobs_open_run_at", "open", "run_at"),
+)
+Index(
+    "uq_jobs_open_key",
+    jobs.c.key,
+    unique=True,
+    sqlite_where=text("open AND key != ''"),
+    postgresql_where=text("open AND key != ''"),
+)
+"""The same work is queued once, until it has ended."""
+
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("next", Float, nullable=False),
+    Column("changed", Float, nullable=False),
+    Column("body", Text, nullable=False),
+)
+
+retrainings = Table(
+    "retrainings",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("endpoint", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("open", Boolean, nullable=False),
+    Column("created", Float, nullable=False),
+    Column("changed", Float, nullable=False),
+    Column("revision", Number, nullable=False),
+    Column("body", Text, nullable=False),
+    Index("ix_retrainings_endpoint_created", "endpoint", "created"),
+)
+Index(
+    "uq_retrainings_open_endpoint",
+    retrainings.c.endpoint,
+    unique=True,
+    sqlite_where=text("open"),
+    postgresql_where=text("open"),
+)
+"""An endpoint has one open retraining at most."""

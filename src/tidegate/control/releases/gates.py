@@ -9,7 +9,8 @@ import msgspec
 from tidegate.control.releases.counted import FULL, share_of
 from tidegate.control.releases.events import Looked
 from tidegate.control.releases.release import Release, Side
-from tidegate.settings import ReleaseSettings, StepPlan, seconds_of
+from tidegate.section import seconds_of
+from tidegate.settings import ReleaseSettings, StepPlan
 from tidegate.types import Verdict
 
 SPLIT = "split"

@@ -21,7 +21,8 @@ from tidegate.control.releases.outcomes import measured
 from tidegate.control.releases.prometheus import Prometheus
 from tidegate.control.releases.release import Release
 from tidegate.errors import Conflict
-from tidegate.settings import Settings, seconds_of
+from tidegate.section import seconds_of
+from tidegate.settings import Settings
 from tidegate.storage.records import EvidenceRow, Lease, Stored
 from tidegate.storage.store import Store, Unit
 from tidegate.types import ModelRef

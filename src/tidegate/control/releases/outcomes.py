@@ -13,7 +13,8 @@ from tidegate.control.releases.history import entry_of
 from tidegate.control.releases.look import Measured
 from tidegate.control.releases.release import Release
 from tidegate.observations import label_of
-from tidegate.settings import OutcomeGuardrail, seconds_of
+from tidegate.section import seconds_of
+from tidegate.settings import OutcomeGuardrail
 from tidegate.storage.records import Labelled
 from tidegate.storage.store import Unit
 

@@ -8,7 +8,8 @@ from tidegate.control.releases.plans import splits_already
 from tidegate.control.releases.prometheus import check_url
 from tidegate.errors import Conflict, InvalidInput, ModelError, NotFound
 from tidegate.registry_files import parse_uri, scheme_of
-from tidegate.settings import ReleaseSettings, Settings, not_finite
+from tidegate.section import not_finite
+from tidegate.settings import ReleaseSettings, Settings
 from tidegate.storage.records import Published
 from tidegate.storage.store import Unit
 from tidegate.types import EndpointPlan, ModelRef

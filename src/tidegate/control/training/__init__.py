@@ -1,0 +1,1 @@
+"""From data to a registered challenger, and from a drift to the next one."""

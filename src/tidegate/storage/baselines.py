@@ -1,0 +1,40 @@
+"""Baselines: the profiles that production is compared with."""
+
+from __future__ import annotations
+
+import builtins
+
+from sqlalchemy import delete, select, tuple_
+
+from tidegate.storage.base import Repository, fields_of
+from tidegate.storage.records import BaselineRow
+from tidegate.storage.tables import baselines
+
+
+class Baselines(Repository):
+    def put(self, row: BaselineRow) -> None:
+        """A second one of the same name replaces it."""
+        fields = fields_of(row)
+        query = self._insert(baselines).values(**fields)
+        self._connection.execute(query.on_conflict_do_update(index_elements=["name"], set_=fields))
+
+    def get(self, name: str) -> BaselineRow | None:
+        return self._row(BaselineRow, select(baselines).where(baselines.c.name == name))
+
+    def by_digest(self, digest: str) -> BaselineRow | None:
+        return self._row(BaselineRow, select(baselines).where(baselines.c.digest == digest).limit(1))
+
+    def list(
+        self, endpoint: str | None = None, limit: int = 50, cursor: str | None = None
+    ) -> builtins.list[BaselineRow]:
+        """Newest first; ``cursor`` is the name of the last row of the page before."""
+        query = select(baselines).order_by(baselines.c.created.desc(), baselines.c.name.desc()).limit(limit)
+        if endpoint is not None:
+            query = query.where(baselines.c.endpoint == endpoint)
+        if cursor is not None:
+            last = select(baselines.c.created, baselines.c.name).where(baselines.c.name == cursor).scalar_subquery()
+            query = query.where(tuple_(baselines.c.created, baselines.c.name) < last)
+        return self._rows(BaselineRow, query)
+
+    def delete(self, name: str) -> bool:
+        return self._connection.execute(delete(baselines).where(baselines.c.name == name)).rowcount == 1

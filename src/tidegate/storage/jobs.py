@@ -1,0 +1,105 @@
+"""Jobs and schedules. Which worker has a job is decided here: a claim is one statement, and each write of a worker names
+the token of its claim."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Sequence
+
+from sqlalchemy import and_, func, insert, or_, select, tuple_, update
+from sqlalchemy.exc import IntegrityError
+
+from tidegate.errors import LeaseLost, LostRace
+from tidegate.storage.base import Repository, fields_of
+from tidegate.storage.records import JobRow, ScheduleRow
+from tidegate.storage.tables import jobs, schedules
+
+
+class Jobs(Repository):
+    def add(self, row: JobRow) -> None:
+        """Raises LostRace when an open job has the same key."""
+        try:
+            self._connection.execute(insert(jobs).values(**fields_of(row)))
+        except IntegrityError as error:
+            raise LostRace(f"an open job has the key {row.key!r} already") from error
+
+    def get(self, id: str) -> JobRow | None:  # noqa: A002
+        return self._row(JobRow, select(jobs).where(jobs.c.id == id))
+
+    def open_with(self, key: str) -> JobRow | None:
+        return self._row(JobRow, select(jobs).where(jobs.c.key == key, jobs.c.open.is_(True)))
+
+    def claim(self, kinds: Sequence[str], holder: str, now: float, seconds: float) -> JobRow | None:
+        """The job that has waited longest, for ``seconds``; also one whose worker has been silent for too long. Two workers
+        never get the same one."""
+        free = or_(
+            and_(jobs.c.state == "queued", jobs.c.run_at <= now),
+            and_(jobs.c.state == "running", jobs.c.expires <= now),
+        )
+        query = select(jobs.c.id).where(jobs.c.open.is_(True), free, jobs.c.kind.in_(kinds))
+        query = query.order_by(jobs.c.run_at, jobs.c.created, jobs.c.id).limit(1)
+        id = self._connection.execute(query.with_for_update(skip_locked=True)).scalar()  # noqa: A001
+        if id is None:
+            return None
+        taken = {
+            "state": "running",
+            "holder": holder,
+            "token": jobs.c.token + 1,
+            "revision": jobs.c.revision + 1,
+            "expires": now + seconds,
+            "changed": now,
+        }
+        self._connection.execute(update(jobs).where(jobs.c.id == id).values(**taken))
+        return self.get(id)
+
+    def renew(self, id: str, token: int, now: float, seconds: float) -> JobRow:  # noqa: A002
+        """The job as it stands, ours for longer. Raises LeaseLost when another worker took it, or it ended."""
+        mine = jobs.c.id == id, jobs.c.token == token, jobs.c.state == "running"
+        query = update(jobs).where(*mine).values(expires=now + seconds)
+        row = self.get(id) if self._connection.execute(query).rowcount == 1 else None
+        if row is None:
+            raise LeaseLost(f"another worker has job {id}, or it has ended")
+        return row
+
+    def save(self, row: JobRow, expected: int) -> None:
+        """Raises LostRace when the stored revision is not ``expected``."""
+        fields = fields_of(row)
+        del fields["id"], fields["created"], fields["kind"]
+        query = update(jobs).where(jobs.c.id == row.id, jobs.c.revision == expected).values(**fields)
+        if self._connection.execute(query).rowcount != 1:
+            raise LostRace(f"job {row.id} was changed meanwhile; look again and repeat")
+
+    def list(
+        self,
+        kind: str | None = None,
+        endpoint: str | None = None,
+        open: bool | None = None,  # noqa: A002
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> builtins.list[JobRow]:
+        """Newest first; ``cursor`` is the id of the last row of the page before."""
+        query = select(jobs).order_by(jobs.c.created.desc(), jobs.c.id.desc()).limit(limit)
+        for column, wanted in ((jobs.c.kind, kind), (jobs.c.endpoint, endpoint), (jobs.c.open, open)):
+            if wanted is not None:
+                query = query.where(column == wanted)
+        if cursor is not None:
+            last = select(jobs.c.created, jobs.c.id).where(jobs.c.id == cursor).scalar_subquery()
+            query = query.where(tuple_(jobs.c.created, jobs.c.id) < last)
+        return self._rows(JobRow, query)
+
+    def counts(self) -> dict[str, int]:
+        """Jobs by state."""
+        query = select(jobs.c.state, func.count()).group_by(jobs.c.state)
+        return {state: int(count) for state, count in self._connection.execute(query)}
+
+    def put_schedule(self, row: ScheduleRow) -> None:
+        fields = fields_of(row)
+        query = self._insert(schedules).values(**fields)
+        self._connection.execute(query.on_conflict_do_update(index_elements=["name"], set_=fields))
+
+    def schedule(self, name: str) -> ScheduleRow | None:
+        query = select(schedules).where(schedules.c.name == name)
+        return self._row(ScheduleRow, query.with_for_update() if self._writes else query)
+
+    def all_schedules(self) -> builtins.list[ScheduleRow]:
+        return self._rows(ScheduleRow, select(schedules).order_by(schedules.c.name))

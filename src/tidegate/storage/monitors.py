@@ -1,0 +1,100 @@
+"""What monitoring keeps: how far it has come, profiles and quality of windows, and what its checks found."""
+
+from __future__ import annotations
+
+from sqlalchemy import ColumnElement, Select, Table, delete, select, tuple_
+
+from tidegate.storage.base import Repository, fields_of
+from tidegate.storage.records import DriftReportRow, MonitorRow, PerformanceRow, ProfileRow
+from tidegate.storage.tables import drift_reports, monitors, performance, profiles
+
+MOST_WINDOWS = 10_000
+
+
+class Monitors(Repository):
+    def get(self, endpoint: str) -> MonitorRow | None:
+        query = select(monitors).where(monitors.c.endpoint == endpoint)
+        return self._row(MonitorRow, query.with_for_update() if self._writes else query)
+
+    def put(self, row: MonitorRow) -> None:
+        self._put(monitors, row, ("endpoint",))
+
+    def put_profile(self, row: ProfileRow) -> None:
+        """Replaces the one of the same window and baseline."""
+        self._put(profiles, row, ("endpoint", "variant", "version", "baseline", "start"))
+
+    def profile(self, endpoint: str, variant: str, version: str, baseline: str, start: float) -> ProfileRow | None:
+        return self._row(
+            ProfileRow,
+            select(profiles).where(
+                profiles.c.endpoint == endpoint,
+                profiles.c.variant == variant,
+                profiles.c.version == version,
+                profiles.c.baseline == baseline,
+                profiles.c.start == start,
+            ),
+        )
+
+    def profiles(
+        self, endpoint: str, since: float, until: float, variant: str | None = None, limit: int = MOST_WINDOWS
+    ) -> list[ProfileRow]:
+        """Of windows that start in [since, until), in the order of time."""
+        query = _between(profiles, endpoint, since, until, variant)
+        return self._rows(ProfileRow, query.limit(limit))
+
+    def put_performance(self, row: PerformanceRow) -> None:
+        """Replaces the one of the same window and basis."""
+        self._put(performance, row, ("endpoint", "variant", "version", "basis", "start"))
+
+    def performance(
+        self, endpoint: str, since: float, until: float, variant: str | None = None, limit: int = MOST_WINDOWS
+    ) -> list[PerformanceRow]:
+        """Of windows that start in [since, until), in the order of time."""
+        return self._rows(PerformanceRow, _between(performance, endpoint, since, until, variant).limit(limit))
+
+    def put_report(self, row: DriftReportRow) -> None:
+        """Replaces the one of the same id: a window is checked again as its rows come in."""
+        self._put(drift_reports, row, ("id",))
+
+    def report(self, id: str) -> DriftReportRow | None:  # noqa: A002
+        return self._row(DriftReportRow, select(drift_reports).where(drift_reports.c.id == id))
+
+    def reports(
+        self, endpoint: str | None = None, since: float = 0.0, limit: int = 50, cursor: str | None = None
+    ) -> list[DriftReportRow]:
+        """Newest first; ``cursor`` is the id of the last row of the page before."""
+        table = drift_reports.c
+        query = select(drift_reports).where(table.created >= since)
+        query = query.order_by(table.created.desc(), table.id.desc()).limit(limit)
+        if endpoint is not None:
+            query = query.where(table.endpoint == endpoint)
+        if cursor is not None:
+            last = select(table.created, table.id).where(table.id == cursor).scalar_subquery()
+            query = query.where(tuple_(table.created, table.id) < last)
+        return self._rows(DriftReportRow, query)
+
+    def forget(self, endpoint: str, baseline: str) -> int:
+        """Profiles with the bins of a baseline that is gone; how many there were."""
+        gone = (profiles.c.endpoint == endpoint) & (profiles.c.baseline == baseline)
+        return int(self._connection.execute(delete(profiles).where(gone)).rowcount)
+
+    def _put(
+        self, table: Table, row: MonitorRow | ProfileRow | PerformanceRow | DriftReportRow, key: tuple[str, ...]
+    ) -> None:
+        fields = fields_of(row)
+        told = {name: value for name, value in fields.items() if name not in key}
+        query = self._insert(table).values(**fields)
+        self._connection.execute(query.on_conflict_do_update(index_elements=list(key), set_=told))
+
+
+def _between(
+    table: Table, endpoint: str, since: float, until: float, variant: str | None
+) -> Select[tuple[object, ...]]:
+    wanted: list[ColumnElement[bool]] = [
+        table.c.endpoint == endpoint,
+        table.c.start >= since,
+        table.c.start < until,
+    ]
+    if variant is not None:
+        wanted.append(table.c.variant == variant)
+    return select(table).where(*wanted).order_by(table.c.start, table.c.variant, table.c.version)
