@@ -322,6 +322,10 @@ class Registry(Section, frozen=True):
         Literal["ignore", "release", "revert"],
         help_text("When the champion alias is moved outside: leave it, start a release, or move it back."),
     ] = "release"
+    on_challenger: Annotated[
+        Literal["ignore", "release"],
+        help_text("When the challenger alias points to a version that no release has tried: leave it, or start one."),
+    ] = "ignore"
     poll_seconds: Annotated[Seconds, help_text("How often aliases are looked at.")] = 5.0
     webhook_secret: Annotated[str, help_text("Secret that signs webhooks; they are refused when empty. A secret.")] = ""
 

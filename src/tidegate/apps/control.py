@@ -30,7 +30,7 @@ from tidegate.clock import Clock, SystemClock
 from tidegate.config import Loaded
 from tidegate.control.access.gate import Access
 from tidegate.control.access.keys import ADMIN_FILE
-from tidegate.control.aliases import AliasSteps
+from tidegate.control.aliases import AliasSteps, ChallengerSteps
 from tidegate.control.api.app import make_app
 from tidegate.control.api.services import Services
 from tidegate.control.experiments.service import ExperimentService
@@ -220,9 +220,11 @@ class ControlPlane:
     def _chores(self, services: Services) -> list[Step]:
         settings = self.settings
         aliases = AliasSteps(services.store, services.registry, services.releases, settings, self._clock)
+        challengers = ChallengerSteps(services.store, services.registry, services.releases, settings)
         return [
             Step("experiments", settings.control.tick_seconds, services.experiments.tick),
             Step("aliases", settings.registry.poll_seconds, aliases.look),
+            Step("challengers", settings.registry.poll_seconds, challengers.look),
             Step("audit", 1.0, services.access.heads.note),
             Step(
                 "retention", CLEAN_SECONDS, lambda: clean(services.store, settings.store.retention, self._clock.wall())

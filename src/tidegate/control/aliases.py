@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from tidegate.clock import Clock
-from tidegate.control.registry.base import CHAMPION, Registry
+from tidegate.control.registry.base import CHALLENGER, CHAMPION, Registry
 from tidegate.control.registry.watch import AliasWatch
 from tidegate.control.releases.history import release_of
 from tidegate.control.releases.starting import alias_of
-from tidegate.errors import Refused
+from tidegate.errors import NotFound, Refused
 from tidegate.settings import Settings
 
 if TYPE_CHECKING:
@@ -87,6 +87,30 @@ class AliasSteps:
             named = [name for name in served if name in configured and configured[name].model.endswith(f"@{alias}")]
             versions += [served[name] for name in named]
         return versions[-1]
+
+
+class ChallengerSteps:
+    """Looks at the challenger of every model that is served, where ``registry.on_challenger`` wants it released."""
+
+    def __init__(self, store: Store, registry: Registry, releases: ReleaseService, settings: Settings) -> None:
+        self._store = store
+        self._registry = registry
+        self._releases = releases
+        self._settings = settings
+
+    def look(self) -> None:
+        """Raises RegistryAway."""
+        if not self._releases.leads or self._settings.registry.on_challenger == "ignore":
+            return
+        with self._store.read() as unit:
+            newest = unit.snapshots.latest()
+        plans = newest.snapshot.endpoints.values() if newest is not None else ()
+        for name in sorted({plan.baseline.model.name for plan in plans} - {""}):
+            try:
+                version = self._registry.get(name, CHALLENGER).version
+            except NotFound:
+                continue
+            self._releases.challenger_named(name, version, WHO)
 
 
 def aliases_of(settings: Settings) -> set[str]:

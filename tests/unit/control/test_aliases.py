@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 import msgspec
 import pytest
 
 from tests.unit.control.releases.plane import Plane
 from tidegate import settings
-from tidegate.control.aliases import AliasSteps
+from tidegate.control.aliases import AliasSteps, ChallengerSteps
 from tidegate.control.registry.base import RegistryAway
 from tidegate.storage.records import ExperimentRow
 from tidegate.types import ModelRef
@@ -127,3 +128,31 @@ def test_an_endpoint_of_one_version_does_not_speak_for_those_that_follow_the_ali
 
 def unreachable(uri: str) -> ModelRef:
     raise RegistryAway("the registry does not answer")
+
+
+@pytest.mark.parametrize("policy", ["ignore", "release"])
+def test_a_challenger_is_released_once_where_that_is_wanted(
+    tmp_path_factory: pytest.TempPathFactory, policy: Literal["ignore", "release"]
+) -> None:
+    plane = Plane(tmp_path_factory.mktemp("challenger"), registry=settings.Registry(on_challenger=policy))
+    steps = ChallengerSteps(plane.store, plane.registry, plane.service, plane.settings)
+    plane.service.tick()
+    steps.look()
+    assert plane.service.list() == [], "nobody has a challenger yet"
+    plane.registry.aliases["iris", "challenger"] = "1"
+    steps.look()
+    assert plane.service.list() == [], "it serves already"
+    plane.registry.aliases["iris", "challenger"] = "2"
+    steps.look()
+    steps.look()
+    begun = [release.candidate.version for release in plane.service.list()]
+    assert begun == (["2"] if policy == "release" else [])
+    for release in plane.service.list():
+        plane.service.rollback(release.id, who="ann", reason="enough seen")
+        plane.until(release.id, "rolled_back")
+    again = ChallengerSteps(
+        plane.store, plane.registry, plane.service, plane.settings
+    )  # of the process after a restart
+    again.look()
+    assert len(plane.service.list()) == len(begun), "what a release judged is not tried again by itself"
+    plane.close()

@@ -14,7 +14,7 @@ from tidegate.control.api.calls import Answer, address_of, respond, services_of
 from tidegate.control.api.documents import documented
 from tidegate.control.api.errors import request_id_of
 from tidegate.control.api.services import Services
-from tidegate.control.registry.base import CHAMPION, AliasMoved
+from tidegate.control.registry.base import CHALLENGER, CHAMPION, AliasMoved
 from tidegate.control.registry.webhooks import Delivery, Event, StageMoved, parse, verify
 from tidegate.errors import Conflict, NotAuthenticated
 from tidegate.storage.tables import deliveries
@@ -74,6 +74,9 @@ def _act(services: Services, event: Event, delivery: Delivery) -> tuple[str, ...
     match event:
         case AliasMoved(name=name, alias=alias, version=str(version)) if alias in aliases_of(services.settings):
             pass
+        case AliasMoved(name=name, alias=alias, version=str(version)) if alias == CHALLENGER:
+            named = services.releases.challenger_named(name, version, f"webhook {delivery.id}")
+            return tuple(release.id for release in named)
         case StageMoved(name=name, version=version, stage=stage) if stage.lower() == PRODUCTION:
             alias = CHAMPION
         case _:

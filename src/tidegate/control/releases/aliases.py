@@ -15,11 +15,12 @@ from tidegate.control.releases.starting import alias_of
 from tidegate.errors import TidegateError
 from tidegate.settings import Settings
 from tidegate.storage.records import Lease
-from tidegate.storage.store import Store
+from tidegate.storage.store import Store, Unit
 from tidegate.types import EndpointPlan, ModelRef
 
 logger = logging.getLogger("tidegate.releases")
 
+PAGE = 100
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 60.0
 """Seconds between attempts, doubling from the first to the longest."""
@@ -96,6 +97,18 @@ class Aliases:
             )
         ]
 
+    def untried(self, name: str, version: str) -> list[str]:
+        """Endpoints that serve another version of the model, and have neither an open release or experiment nor ever had a
+        release of this one."""
+        with self._store.read() as unit:
+            newest = unit.snapshots.latest()
+            plans = newest.snapshot.endpoints if newest is not None else {}
+            found = [plan.name for plan in plans.values() if _differs(plan, name, version)]
+            busy = {one.endpoint for one in unit.experiments.list(limit=1000, open=True)}
+            return [
+                endpoint for endpoint in found if endpoint not in busy and not _tried(unit, endpoint, name, version)
+            ]
+
     def revert(self, endpoint: str, name: str, version: str, origin: str) -> None:
         """Points the alias back to what is served."""
         with self._store.read() as unit:
@@ -114,6 +127,16 @@ class Aliases:
 
     def alias_of(self, endpoint: str, name: str) -> str:
         return alias_of(endpoint, ModelRef("", name), self._settings)
+
+
+def _tried(unit: Unit, endpoint: str, name: str, version: str) -> bool:
+    cursor: str | None = None
+    while rows := unit.releases.list(endpoint=endpoint, limit=PAGE, cursor=cursor):
+        for release in map(release_of, rows):
+            if release.open or (release.candidate.name, release.candidate.version) == (name, version):
+                return True
+        cursor = rows[-1].id
+    return False
 
 
 def _differs(plan: EndpointPlan, name: str, version: str) -> bool:

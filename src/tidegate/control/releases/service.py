@@ -181,6 +181,22 @@ class ReleaseService:
                 logger.warning("no %s on %s: %s", wanted, endpoint, error)
         return tuple(begun)
 
+    def challenger_named(self, name: str, version: str, origin: str) -> tuple[Release, ...]:
+        """The challenger of a model is this version. Where ``registry.on_challenger`` says so, it is released on each endpoint
+        that serves another version of the model, and where no release has tried it yet. Returns the releases that began."""
+        begun = []
+        wanted = self._settings.registry.on_challenger == "release"
+        for endpoint in self._aliases.untried(name, version) if wanted else ():
+            reason = f"{name}@challenger is version {version}"
+            by: RequestedBy = "webhook" if origin.startswith("webhook") else "alias"
+            try:
+                begun.append(
+                    self.start(endpoint, f"models:/{name}/{version}", who=origin, reason=reason, requested_by=by)
+                )
+            except (UserError, RequestError) as error:  # such as the same bytes under a new number
+                logger.warning("no release of %s version %s on %s: %s", name, version, endpoint, error)
+        return tuple(begun)
+
     def tick(self) -> None:
         """One look at everything, if this one holds the lease or can take it. What goes wrong is logged: the next tick
         tries again."""

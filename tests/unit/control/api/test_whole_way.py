@@ -28,7 +28,7 @@ class Port:
     """A control port, the instances behind it, and an operator's key."""
 
     def __init__(self, folder: Path) -> None:
-        self.plane = plane = Plane(folder, registry=Registry(webhook_secret=SECRET))
+        self.plane = plane = Plane(folder, registry=Registry(webhook_secret=SECRET, on_challenger="release"))
         access = Access(plane.store, plane.settings.control, plane.clock, folder)
         registry, settings, clock = plane.registry, plane.settings, plane.clock
         services = Services(
@@ -63,15 +63,20 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Port]:
     made.close()
 
 
-@pytest.mark.parametrize("form", ["native", "older"])
+@pytest.mark.parametrize("form", ["native", "older", "challenger"])
 def test_a_signed_webhook_begins_a_release_that_promotes_itself(port: Port, form: str) -> None:
-    """MLflow's webhooks reach no server by themselves; in both their forms one begins a release here."""
+    """MLflow's webhooks reach no server by themselves; in both their forms one begins a release here, and so does the
+    challenger's alias, where that is wanted."""
     plane, now = port.plane, port.plane.clock.wall()
-    plane.registry.aliases["iris", "champion"] = "4"
+    if form == "challenger":
+        body = alias_moved(alias="challenger")
+        headers = signed(body, now)
+    else:
+        plane.registry.aliases["iris", "champion"] = "4"
     if form == "native":
         body = alias_moved()
         headers = signed(body, now)
-    else:
+    elif form == "older":
         said = {"event": "MODEL_VERSION_TRANSITIONED_STAGE", "model_name": "iris", "version": "4"}
         body = msgspec.json.encode({**said, "to_stage": "Production", "event_timestamp": int(now * 1000)})
         headers = older(body)
