@@ -61,7 +61,9 @@ class QualityBound(Section, frozen=True):
 
 
 class PerformancePlan(Section, frozen=True):
-    metric: Annotated[str, help_text("Name under which feedback sends the true label or value.")] = "label"
+    metric: Annotated[
+        str, help_text("Name under which feedback sends the true label or value, as for the guardrail outcome.")
+    ] = "accuracy"
     task: Annotated[
         Literal["auto", "classification", "regression"], help_text("What is predicted; auto: labels or numbers.")
     ] = "auto"
