@@ -20,7 +20,7 @@ from tidegate.config.fields import Field, fields_of
 from tidegate.config.load import PROFILES
 from tidegate.protocols import errors as tables
 from tidegate.section import Section
-from tidegate.settings import ALIASES, SECRETS, Settings
+from tidegate.settings import ALIASES, ENDPOINT_ALIASES, SECRETS, Settings
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
 NOTE = "<!-- Written by scripts/reference.py from the code; `make docs` writes it again. -->"
@@ -54,6 +54,9 @@ def settings_page() -> str:
         lines.append(f"| `{key}` | " + " | ".join("" if cell is None else f"`{_json(cell)}`" for cell in cells) + " |")
     lines += ["", "## Names from older systems", "", "| environment name | setting |", "|---|---|"]
     lines += [f"| `{name}` | `{key}` |" for name, key in sorted(ALIASES.items())]
+    lines += ["", "These mean the default endpoint; where none is configured, they make one:", ""]
+    lines += ["| environment name | meaning |", "|---|---|"]
+    lines += [f"| `{name}` | {meaning} |" for name, meaning in ENDPOINT_ALIASES.items()]
     lines += ["", "A `TIDEGATE_` name wins over its older name.", ""]
     lines += ["## Environment names that are no settings", "", "| name | meaning |", "|---|---|"]
     lines += [f"| `{name}` | {meaning} |" for name, meaning in NOT_SETTINGS.items()]

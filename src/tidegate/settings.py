@@ -413,3 +413,14 @@ ALIASES: Mapping[str, str] = {
     "MLFLOW_TRACKING_URI": "registry.uri",
 }
 """Environment names that users of the replaced systems already have, and the setting each one means."""
+
+ENDPOINT_ALIASES: Mapping[str, str] = {
+    "MODEL_PATH": "`model`; wins over the names of registered models",
+    "MODEL_REGISTRY_NAME": "`model`: `models:/NAME@champion`, or the version that `MODEL_STAGE` says",
+    "MLFLOW_MODEL_NAME": "as `MODEL_REGISTRY_NAME`, which wins over it",
+    "MODEL_STAGE": "which version of it: a stage such as `Production`, a number, or an alias",
+    "AB_STICKY_HEADER": "`routing.unit_header`",
+    "AB_BUCKET_B_PCT": "`share` of its candidate: the variant `candidate`, or the only one",
+    "AB_ENABLED": "when false, the candidate's share is 0",
+}
+"""Older names that mean the default endpoint, or make one where none is configured; ``config/older.py`` is their rule."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tidegate.config.fields import fields_of
+from tidegate.config.older import place_older
 from tidegate.config.tree import Leaf, Problem, Table, from_plain, put
 from tidegate.errors import ConfigError
 from tidegate.section import Section
@@ -34,7 +35,7 @@ _LINE = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)")
 
 
 def read_environment(environment: Mapping[str, str], names: Table, problems: list[Problem]) -> Table:
-    """``names`` is what lower sources gave: endpoints are found in it whatever their case and dashes."""
+    """``names`` is what other sources gave: endpoints are found in it whatever their case and dashes."""
     entries = {key: (value, f"environment {key}") for key, value in environment.items()}
     return _place_all(entries, names, problems)
 
@@ -83,6 +84,7 @@ def _place_all(entries: Mapping[str, tuple[str, str]], names: Table, problems: l
         if alias in entries:
             value, origin = entries[alias]
             put(table, tuple(key.split(".")), Leaf(None, origin, value, lax=True))
+    place_older(entries, names, table, problems)
     for name in sorted(entries):
         value, origin = entries[name]
         if not name.startswith(PREFIX) or name in NOT_SETTINGS:

@@ -66,10 +66,13 @@ def load_settings(
     merged = Table("default", {})
     if path is not None:
         merged = merge(merged, shape(read_document(path), Settings, problems))
+    typed = read_overrides(overrides)
     if dotenv is not None:
-        merged = merge(merged, shape(read_dotenv(dotenv, merged, problems), Settings, problems))
-    merged = merge(merged, shape(read_environment(environment, merged, problems), Settings, problems))
-    merged = merge(merged, shape(read_overrides(overrides), Settings, problems))
+        found = read_dotenv(dotenv, merge(merged, typed), problems)
+        merged = merge(merged, shape(found, Settings, problems))
+    found = read_environment(environment, merge(merged, typed), problems)
+    merged = merge(merged, shape(found, Settings, problems))
+    merged = merge(merged, shape(typed, Settings, problems))
 
     profile = merged.items.get("profile")
     name = profile.value if isinstance(profile, Leaf) else fields_of(Settings)["profile"].default
