@@ -20,14 +20,16 @@ endpoints:
 """
 
 
-def load(folder: Path, text: str, overrides: Mapping[str, object] | None = None, **environment: str) -> Settings:
+def load(
+    folder: Path, text: str, environment: Mapping[str, str], overrides: Mapping[str, object] | None = None
+) -> Settings:
     file = folder / "tidegate.yaml"
     file.write_text(text)
     return load_settings(file, environment=environment, overrides=overrides or {}).settings
 
 
 def churn(folder: Path, **environment: str) -> EndpointSettings:
-    settings = load(folder, CONFIG, **environment)
+    settings = load(folder, CONFIG, environment)
     assert settings.endpoints["other"] == EndpointSettings(model="other.onnx")
     return settings.endpoints["churn"]
 
@@ -89,12 +91,12 @@ def test_a_mistake_names_the_older_name(tmp_path: Path, environment: dict[str, s
 def test_of_several_variants_none_is_guessed(tmp_path: Path) -> None:
     config = "endpoints: {a: {model: m, variants: {b: {model: n}, c: {model: o}}}}"
     with pytest.raises(ConfigError, match="a has the variants b, c; give each its share"):
-        load(tmp_path, config, AB_BUCKET_B_PCT="5")
-    assert load(tmp_path, config).endpoints["a"].variants["b"].share == 0
+        load(tmp_path, config, {"AB_BUCKET_B_PCT": "5"})
+    assert load(tmp_path, config, {}).endpoints["a"].variants["b"].share == 0
 
 
 def test_the_only_variant_is_the_candidate(tmp_path: Path) -> None:
-    settings = load(tmp_path, "endpoints: {a: {model: m, variants: {b: {model: n}}}}", AB_BUCKET_B_PCT="5")
+    settings = load(tmp_path, "endpoints: {a: {model: m, variants: {b: {model: n}}}}", {"AB_BUCKET_B_PCT": "5"})
     assert settings.endpoints["a"].variants["b"].share == 5
 
 
@@ -106,16 +108,16 @@ def test_the_only_variant_is_the_candidate(tmp_path: Path) -> None:
     ],
 )
 def test_without_any_endpoint_one_is_made(tmp_path: Path, environment: dict[str, str], name: str, model: str) -> None:
-    endpoints = load(tmp_path, "logs: {level: info}", AB_STICKY_HEADER="X-Customer", **environment).endpoints
+    endpoints = load(tmp_path, "logs: {level: info}", environment | {"AB_STICKY_HEADER": "X-Customer"}).endpoints
     assert {name: endpoint.model for name, endpoint in endpoints.items()} == {name: model}
     assert endpoints[name].routing.unit_header == "X-Customer"
 
 
 def test_a_model_that_is_typed_wins(tmp_path: Path) -> None:
-    settings = load(tmp_path, "", {"endpoints": {"mine": {"model": "mine.onnx"}}}, MODEL_PATH="best.onnx")
+    settings = load(tmp_path, "", {"MODEL_PATH": "best.onnx"}, {"endpoints": {"mine": {"model": "mine.onnx"}}})
     assert {name: endpoint.model for name, endpoint in settings.endpoints.items()} == {"mine": "mine.onnx"}
 
 
 def test_alone_they_ask_for_no_endpoint(tmp_path: Path) -> None:
     quiet = {name: "1" for name in ENDPOINT_ALIASES if name.startswith("AB_") or name == "MODEL_STAGE"}
-    assert load(tmp_path, "", **quiet).endpoints == {}
+    assert load(tmp_path, "", quiet).endpoints == {}
