@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import and_, func, insert, or_, select, tuple_, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Select, and_, func, or_, select, tuple_, update
 
 from tidegate.errors import LeaseLost, LostRace
 from tidegate.storage.base import Repository, fields_of
@@ -15,13 +15,23 @@ from tidegate.storage.records import JobRow, ScheduleRow
 from tidegate.storage.tables import jobs, schedules
 
 
+def _free(kinds: Sequence[str], now: float) -> Select[Any]:
+    """The one to take next. What was not put off runs at once, also when the clock was set back since it was queued."""
+    due = or_(jobs.c.run_at <= now, jobs.c.run_at <= jobs.c.created)
+    free = or_(
+        and_(jobs.c.state == "queued", due),
+        and_(jobs.c.state == "running", jobs.c.expires <= now),
+    )
+    query = select(jobs.c.id).where(jobs.c.open.is_(True), free, jobs.c.kind.in_(kinds))
+    return query.order_by(jobs.c.run_at, jobs.c.created, jobs.c.id).limit(1)
+
+
 class Jobs(Repository):
     def add(self, row: JobRow) -> None:
-        """Raises LostRace when an open job has the same key."""
-        try:
-            self._connection.execute(insert(jobs).values(**fields_of(row)))
-        except IntegrityError as error:
-            raise LostRace(f"an open job has the key {row.key!r} already") from error
+        """Raises LostRace when an open job has the same key; the transaction can go on."""
+        query = self._insert(jobs).values(**fields_of(row)).on_conflict_do_nothing()
+        if self._connection.execute(query).rowcount != 1:
+            raise LostRace(f"an open job has the key {row.key!r} already")
 
     def get(self, id: str) -> JobRow | None:  # noqa: A002
         return self._row(JobRow, select(jobs).where(jobs.c.id == id))
@@ -29,16 +39,19 @@ class Jobs(Repository):
     def open_with(self, key: str) -> JobRow | None:
         return self._row(JobRow, select(jobs).where(jobs.c.key == key, jobs.c.open.is_(True)))
 
+    def count_open(self) -> int:
+        query = select(func.count()).select_from(jobs).where(jobs.c.open.is_(True))
+        return int(self._connection.execute(query).scalar_one())
+
+    def waits(self, kinds: Sequence[str], now: float) -> bool:
+        """Whether ``claim`` has something to take: asked by idle workers, without taking a lock."""
+        return self._connection.execute(_free(kinds, now)).scalar() is not None
+
     def claim(self, kinds: Sequence[str], holder: str, now: float, seconds: float) -> JobRow | None:
         """The job that has waited longest, for ``seconds``; also one whose worker has been silent for too long. Two workers
         never get the same one."""
-        free = or_(
-            and_(jobs.c.state == "queued", jobs.c.run_at <= now),
-            and_(jobs.c.state == "running", jobs.c.expires <= now),
-        )
-        query = select(jobs.c.id).where(jobs.c.open.is_(True), free, jobs.c.kind.in_(kinds))
-        query = query.order_by(jobs.c.run_at, jobs.c.created, jobs.c.id).limit(1)
-        id = self._connection.execute(query.with_for_update(skip_locked=True)).scalar()  # noqa: A001
+        query = _free(kinds, now).with_for_update(skip_locked=True)
+        id = self._connection.execute(query).scalar()  # noqa: A001
         if id is None:
             return None
         taken = {
@@ -61,6 +74,14 @@ class Jobs(Repository):
             raise LeaseLost(f"another worker has job {id}, or it has ended")
         return row
 
+    def held(self, id: str, token: int) -> JobRow:  # noqa: A002
+        """The job, locked until the unit ends. Raises LeaseLost when another worker took it, or it ended."""
+        query = select(jobs).where(jobs.c.id == id, jobs.c.token == token, jobs.c.state == "running")
+        row = self._row(JobRow, query.with_for_update())
+        if row is None:
+            raise LeaseLost(f"another worker has job {id}, or it has ended")
+        return row
+
     def save(self, row: JobRow, expected: int) -> None:
         """Raises LostRace when the stored revision is not ``expected``."""
         fields = fields_of(row)
@@ -74,14 +95,16 @@ class Jobs(Repository):
         kind: str | None = None,
         endpoint: str | None = None,
         open: bool | None = None,  # noqa: A002
+        state: str | None = None,
         limit: int = 50,
         cursor: str | None = None,
     ) -> builtins.list[JobRow]:
         """Newest first; ``cursor`` is the id of the last row of the page before."""
         query = select(jobs).order_by(jobs.c.created.desc(), jobs.c.id.desc()).limit(limit)
-        for column, wanted in ((jobs.c.kind, kind), (jobs.c.endpoint, endpoint), (jobs.c.open, open)):
+        asked = {"kind": kind, "endpoint": endpoint, "open": open, "state": state}
+        for name, wanted in asked.items():
             if wanted is not None:
-                query = query.where(column == wanted)
+                query = query.where(jobs.c[name] == wanted)
         if cursor is not None:
             last = select(jobs.c.created, jobs.c.id).where(jobs.c.id == cursor).scalar_subquery()
             query = query.where(tuple_(jobs.c.created, jobs.c.id) < last)

@@ -1,4 +1,4 @@
-"""Jobs: what is asked for, how far it is, what came of it. Frozen records; ``queue.py`` and ``worker.py`` make new ones."""
+"""Jobs: what is asked for, how far it is, what came of it. Frozen records; ``moves.py`` makes new ones."""
 
 from __future__ import annotations
 
@@ -45,6 +45,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     progress: Progress = Progress()
     steps: Mapping[str, Any] = {}
     attempts: tuple[Attempt, ...] = ()
+    """The newest ones."""
+    tries: int = 0
+    """Those that count against ``max_attempts``; begins anew when a person asks for another."""
     max_attempts: int = 3
     timeout_seconds: float = 86_400.0
     """Of one try."""
