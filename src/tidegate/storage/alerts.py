@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import builtins
+from collections.abc import Sequence
 
-from sqlalchemy import insert, select, tuple_, update
+from sqlalchemy import func, insert, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
 from tidegate.errors import LostRace
-from tidegate.storage.base import Repository, fields_of
+from tidegate.storage.base import Repository, fields_of, in_parts
 from tidegate.storage.records import AlertEventRow, AlertRow
 from tidegate.storage.tables import alert_events, alerts
 
@@ -32,6 +33,17 @@ class Alerts(Repository):
         if event is not None:
             self._connection.execute(insert(alert_events).values(**fields_of(event)))
 
+    def of(self, ids: Sequence[str]) -> builtins.list[AlertRow]:
+        """Those that are there."""
+        return [
+            row for part in in_parts(ids) for row in self._rows(AlertRow, select(alerts).where(alerts.c.id.in_(part)))
+        ]
+
+    def firing(self) -> dict[str, int]:
+        """Firing alerts by endpoint."""
+        query = select(alerts.c.endpoint, func.count()).where(alerts.c.state == "firing").group_by(alerts.c.endpoint)
+        return {endpoint: int(count) for endpoint, count in self._connection.execute(query)}
+
     def get(self, id: str) -> AlertRow | None:  # noqa: A002
         return self._row(AlertRow, select(alerts).where(alerts.c.id == id))
 
@@ -41,11 +53,14 @@ class Alerts(Repository):
         states: tuple[str, ...] = (),
         limit: int = 50,
         cursor: str | None = None,
+        among: Sequence[str] = (),
     ) -> builtins.list[AlertRow]:
-        """Those that changed last first; ``cursor`` is the id of the last row of the page before."""
+        """Those that changed last first, with ``among`` of these endpoints; ``cursor`` is the id of the last row of the page before."""
         query = select(alerts).order_by(alerts.c.changed.desc(), alerts.c.id.desc()).limit(limit)
         if endpoint is not None:
             query = query.where(alerts.c.endpoint == endpoint)
+        if among:
+            query = query.where(alerts.c.endpoint.in_(among))
         if states:
             query = query.where(alerts.c.state.in_(states))
         if cursor is not None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import builtins
+from collections.abc import Sequence
 
-from sqlalchemy import delete, select, tuple_
+from sqlalchemy import delete, literal, select, tuple_
 
 from tidegate.storage.base import Repository, fields_of
 from tidegate.storage.records import BaselineRow
 from tidegate.storage.tables import baselines
+
+LIGHT = tuple(literal("") if column.name == "body" else column for column in baselines.c)
 
 
 class Baselines(Repository):
@@ -21,16 +24,25 @@ class Baselines(Repository):
     def get(self, name: str) -> BaselineRow | None:
         return self._row(BaselineRow, select(baselines).where(baselines.c.name == name))
 
+    def digest_of(self, name: str) -> str | None:
+        """None where there is none; without its body, which may be large."""
+        digest: str | None = self._connection.execute(
+            select(baselines.c.digest).where(baselines.c.name == name)
+        ).scalar()
+        return digest
+
     def by_digest(self, digest: str) -> BaselineRow | None:
         return self._row(BaselineRow, select(baselines).where(baselines.c.digest == digest).limit(1))
 
     def list(
-        self, endpoint: str | None = None, limit: int = 50, cursor: str | None = None
+        self, endpoint: str | None = None, limit: int = 50, cursor: str | None = None, among: Sequence[str] = ()
     ) -> builtins.list[BaselineRow]:
-        """Newest first; ``cursor`` is the name of the last row of the page before."""
-        query = select(baselines).order_by(baselines.c.created.desc(), baselines.c.name.desc()).limit(limit)
+        """Newest first, without their bodies; with ``among`` those of these endpoints; ``cursor`` is the name of the last row of the page before."""
+        query = select(*LIGHT).order_by(baselines.c.created.desc(), baselines.c.name.desc()).limit(limit)
         if endpoint is not None:
             query = query.where(baselines.c.endpoint == endpoint)
+        if among:
+            query = query.where(baselines.c.endpoint.in_(among))
         if cursor is not None:
             last = select(baselines.c.created, baselines.c.name).where(baselines.c.name == cursor).scalar_subquery()
             query = query.where(tuple_(baselines.c.created, baselines.c.name) < last)

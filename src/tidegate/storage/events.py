@@ -45,6 +45,16 @@ class Events(Repository):
         ordered = query.order_by(events.c.id).limit(limit)
         return [(row[0], event_of(row[1:])) for row in self._connection.execute(ordered)]
 
+    def first_since(self, endpoint: str, time: float) -> int:
+        """The least id of an endpoint's events of ``time`` or later; 0 when there is none."""
+        query = select(func.min(events.c.id)).where(events.c.endpoint == endpoint, events.c.time >= time)
+        return int(self._connection.execute(query).scalar() or 0)
+
+    def waiting(self, endpoint: str, id: int) -> float | None:  # noqa: A002
+        """The time of the event that is next after ``id``; None when there is none."""
+        query = select(events.c.time).where(events.c.endpoint == endpoint, events.c.id > id)
+        return self._connection.execute(query.order_by(events.c.id).limit(1)).scalar()
+
     def by_request_ids(self, ids: Sequence[str]) -> dict[str, PredictionEvent]:
         """The first event of each request; ids that were not sampled are missing."""
         found: dict[str, PredictionEvent] = {}

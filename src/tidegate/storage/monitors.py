@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import ColumnElement, Select, Table, delete, select, tuple_
 
 from tidegate.storage.base import Repository, fields_of
@@ -15,6 +17,9 @@ class Monitors(Repository):
     def get(self, endpoint: str) -> MonitorRow | None:
         query = select(monitors).where(monitors.c.endpoint == endpoint)
         return self._row(MonitorRow, query.with_for_update() if self._writes else query)
+
+    def all(self) -> list[MonitorRow]:
+        return self._rows(MonitorRow, select(monitors).order_by(monitors.c.endpoint))
 
     def put(self, row: MonitorRow) -> None:
         self._put(monitors, row, ("endpoint",))
@@ -59,15 +64,29 @@ class Monitors(Repository):
     def report(self, id: str) -> DriftReportRow | None:  # noqa: A002
         return self._row(DriftReportRow, select(drift_reports).where(drift_reports.c.id == id))
 
+    def reports_of(self, endpoint: str, variant: str, since: float, until: float, limit: int) -> list[DriftReportRow]:
+        """Of windows that start in [since, until), the newest first."""
+        table = drift_reports.c
+        query = select(drift_reports).where(table.endpoint == endpoint, table.variant == variant)
+        query = query.where(table.created >= since, table.start >= since, table.start < until)
+        return self._rows(DriftReportRow, query.order_by(table.start.desc(), table.created.desc()).limit(limit))
+
     def reports(
-        self, endpoint: str | None = None, since: float = 0.0, limit: int = 50, cursor: str | None = None
+        self,
+        endpoint: str | None = None,
+        since: float = 0.0,
+        limit: int = 50,
+        cursor: str | None = None,
+        among: Sequence[str] = (),
     ) -> list[DriftReportRow]:
-        """Newest first; ``cursor`` is the id of the last row of the page before."""
+        """Newest first, with ``among`` of these endpoints; ``cursor`` is the id of the last row of the page before."""
         table = drift_reports.c
         query = select(drift_reports).where(table.created >= since)
         query = query.order_by(table.created.desc(), table.id.desc()).limit(limit)
         if endpoint is not None:
             query = query.where(table.endpoint == endpoint)
+        if among:
+            query = query.where(table.endpoint.in_(among))
         if cursor is not None:
             last = select(table.created, table.id).where(table.id == cursor).scalar_subquery()
             query = query.where(tuple_(table.created, table.id) < last)

@@ -10,6 +10,7 @@ import msgspec
 
 from tidegate.clock import Clock, ManualClock
 from tidegate.control.registry.base import ModelVersion, RegistryAway
+from tidegate.control.registry.refs import local_path, profile_of, read_bounded
 from tidegate.errors import InvalidInput, ModelError, NotFound
 from tidegate.registry_files import LATEST, STAGE_ALIASES, check_alias, check_name, fingerprint, parse_uri, scheme_of
 from tidegate.types import ModelRef, Signature
@@ -108,6 +109,13 @@ class MemoryRegistry:
         except NotFound as error:
             raise ModelError(f"{uri}: {error}") from error
         return ModelRef(found.uri, found.name, found.version, found.digest)
+
+    def profile(self, version: ModelVersion, most_bytes: int) -> bytes:
+        self._reach()
+        path = local_path(profile_of(version), Path.cwd())
+        if path is None:
+            raise ModelError(f"{version.profile}: no file")
+        return read_bounded(path, version.profile, most_bytes)
 
     def _reach(self) -> None:
         if self.away:

@@ -16,6 +16,7 @@ from tests.unit.storage import (
     test_keys,
     test_leases,
     test_listener,
+    test_monitors,
     test_once,
     test_releases,
     test_retention,
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.slow
 
 MODULES = (
     test_audit, test_events, test_experiments, test_exposures, test_feedback, test_instances, test_keys, test_leases,
-    test_listener, test_once, test_releases, test_retention, test_sessions, test_snapshots, test_units, test_windows,
+    test_listener, test_monitors, test_once, test_releases, test_retention, test_sessions, test_snapshots, test_units, test_windows,
 )  # fmt: skip
 
 OF_SQLITE = {"test_outcomes_are_not_sought_in_all_events_for_each_exposure", "test_labels_are_not_sought_in_all_events"}

@@ -91,6 +91,10 @@ class Registry(Protocol):
         its bytes, which are read. ``name`` is the registered model's, and empty for what is not registered; a scheme
         that no registry has is left as it is, without a digest. Raises ModelError, DigestMismatch."""
 
+    def profile(self, version: ModelVersion, most_bytes: int) -> bytes:
+        """The file of the reference profile. Raises NotFound where there is none, ModelError for what cannot be read, and
+        TooLarge."""
+
 
 def open_registry(registry: settings.Registry, trust: settings.Trust, *, base: Path | None = None) -> Registry:
     """The registry that the settings name; nothing is reached or made before its first call. Relative paths start from

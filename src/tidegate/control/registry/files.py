@@ -17,7 +17,7 @@ import msgspec
 
 from tidegate.clock import Clock, SystemClock
 from tidegate.control.registry.base import ModelVersion
-from tidegate.control.registry.refs import local_path, must_match, unregistered
+from tidegate.control.registry.refs import local_path, must_match, profile_of, read_bounded, unregistered
 from tidegate.errors import InvalidInput, ModelError, NotFound, RequestError, UserError
 from tidegate.registry_files import (
     ALIASES,
@@ -165,6 +165,15 @@ class FilesRegistry:
             raise ModelError(f"{uri}: the files of version {kept.version} are gone from the registry")
         must_match(uri, path, kept.digest)
         return ModelRef(str(path), kept.name, kept.version, kept.digest)
+
+    def profile(self, version: ModelVersion, most_bytes: int) -> bytes:
+        where = profile_of(version)
+        what = f"the reference profile of {version.name} version {version.version}"
+        if scheme_of(where) not in ("", "file"):
+            raise ModelError(f"{what} is at {where}: the registry of files reads files alone")
+        path = local_path(where, self._base)
+        assert path is not None, "a path, as its scheme says"
+        return read_bounded(path, what, most_bytes)
 
     def _described(self, kept: Kept, pointing: Mapping[str, str] | None = None) -> ModelVersion:
         pointing = aliases_of(self.folder, kept.name) if pointing is None else pointing

@@ -20,8 +20,17 @@ import msgspec
 from tidegate import settings
 from tidegate.control.registry.base import ModelDenied, ModelVersion, RegistryAway
 from tidegate.control.registry.files import check_metadata, copy_model
-from tidegate.control.registry.refs import SHOWN_DIGITS, local_path, unregistered
-from tidegate.errors import ConfigError, InvalidInput, MissingExtra, ModelError, NotFound, RequestError, TidegateError
+from tidegate.control.registry.refs import SHOWN_DIGITS, local_path, profile_of, read_bounded, unregistered
+from tidegate.errors import (
+    ConfigError,
+    InvalidInput,
+    MissingExtra,
+    ModelError,
+    NotFound,
+    RequestError,
+    TidegateError,
+    TooLarge,
+)
 from tidegate.mlmodel import stored_signature
 from tidegate.registry_files import LATEST, fingerprint, parse_uri, scheme_of, tell_mlflow
 from tidegate.settings import Trust
@@ -32,6 +41,7 @@ EXPERIMENT = "tidegate"
 STAGES = ("Production", "Staging", "Archived")
 _DIGEST, _SIGNATURE, _PROFILE = "tidegate.digest", "tidegate.signature", "tidegate.profile"
 _LONGEST_TAG = 5000
+_ARTIFACTS = ("runs", "models", "mlflow-artifacts")
 _Key = tuple[str, str, float]
 """Name, number and time of creation: a model that is deleted and made again begins at version 1 again."""
 
@@ -149,6 +159,24 @@ class MlflowRegistry:
         digest = found.digest or self._fetched_digest(found.uri)
         self._digests[name, found.version, found.created] = digest
         return ModelRef(found.uri, name, found.version, digest)
+
+    def profile(self, version: ModelVersion, most_bytes: int) -> bytes:
+        where, what = profile_of(version), f"the reference profile of {version.name} version {version.version}"
+        if scheme_of(where) in ("", "file") or scheme_of(where) not in (*_ARTIFACTS, *self._trust.schemes):
+            raise ModelError(f"{what} is at {where[:200]}: not a place that trust.schemes lists")
+        self._must_be_small(where, what, most_bytes)
+        with self._fetched(where) as path:
+            return read_bounded(path, what, most_bytes)
+
+    def _must_be_small(self, uri: str, what: str, most_bytes: int) -> None:
+        """MLflow fetches whole files, so a large one is refused before. Raises TooLarge."""
+        from mlflow.artifacts import list_artifacts
+
+        with translated(what, self.where):
+            found = list_artifacts(artifact_uri=uri.rpartition("/")[0], tracking_uri=self.address)
+        name = uri.rpartition("/")[2]
+        if any(one.path.rpartition("/")[2] == name and (one.file_size or 0) > most_bytes for one in found):
+            raise TooLarge(f"{what}: larger than {most_bytes >> 20} MiB")
 
     @property
     def _client(self) -> Any:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from tidegate.errors import DigestMismatch, ModelError
+from tidegate.control.registry.base import ModelVersion
+from tidegate.errors import DigestMismatch, ModelError, NotFound, TooLarge
 from tidegate.registry_files import fingerprint, scheme_of
 from tidegate.settings import Trust
 from tidegate.types import ModelRef
@@ -37,6 +38,28 @@ def unregistered(uri: str, trust: Trust, base: Path) -> ModelRef:
         allowed = ", ".join(f"{name}:" for name in trust.schemes)
         raise ModelError(f"{uri}: models may come from a path or {allowed}; {scheme}: is not listed in trust.schemes")
     return ModelRef(uri)
+
+
+def read_bounded(path: Path, shown: str, most_bytes: int) -> bytes:
+    """Raises ModelError, TooLarge."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(most_bytes + 1)
+    except OSError as error:
+        raise ModelError(f"{shown}: cannot be read: {error.strerror}") from error
+    if len(data) > most_bytes:
+        raise TooLarge(f"{shown}: larger than {most_bytes >> 20} MiB")
+    return data
+
+
+def profile_of(version: ModelVersion) -> str:
+    """Where it is. Raises NotFound."""
+    if not version.profile:
+        raise NotFound(
+            f"{version.name} version {version.version} was registered without a reference profile; "
+            "make one: tidegate baseline create"
+        )
+    return version.profile
 
 
 def must_match(uri: str, path: Path, digest: str) -> None:

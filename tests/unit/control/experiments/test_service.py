@@ -40,6 +40,9 @@ class Paths:
     def register(self, name: str, source: Path | str, **_: Any) -> ModelVersion:
         raise NotFound(name)
 
+    def profile(self, version: ModelVersion, most_bytes: int) -> bytes:
+        raise NotFound(version.name)
+
     def set_alias(self, name: str, alias: str, version: str | None) -> None:
         raise NotFound(name)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tidegate.control.registry.base import Registry
-from tidegate.errors import InvalidInput, ModelError, NotFound
+from tidegate.errors import InvalidInput, ModelError, NotFound, TooLarge
 from tidegate.testing.models import write_affine_onnx
 from tidegate.types import Signature, TensorSpec
 
@@ -133,3 +133,16 @@ class RegistryContract:
         assert registry.register(name, model, metadata={}, profile=profile).profile
         elsewhere = registry.register(name, model, metadata={}, profile="s3://bucket/profile.json")
         assert elsewhere.profile == registry.get(name, "2").profile == "s3://bucket/profile.json"
+
+    def test_the_reference_profile_is_read(self, registry: Registry, name: str, model: Path, tmp_path: Path) -> None:
+        profile = tmp_path / "reference.json"
+        profile.write_text('{"rows": 7}')
+        made = registry.register(name, model, metadata={}, profile=profile)
+        assert registry.profile(registry.get(name, made.version), 100) == b'{"rows": 7}'
+        with pytest.raises(TooLarge):
+            registry.profile(made, 10)
+        with pytest.raises(NotFound, match="baseline create"):
+            registry.profile(registry.register(name, model, metadata={}), 100)
+        elsewhere = registry.register(name, model, metadata={}, profile="s3://bucket/profile.json")
+        with pytest.raises(ModelError):
+            registry.profile(elsewhere, 100)

@@ -79,6 +79,9 @@ class FakeRegistry:
         self.moves.append((name, alias, version))
         self.aliases[name, alias] = version or ""
 
+    def profile(self, version: ModelVersion, most_bytes: int) -> bytes:
+        raise NotFound(version.name)
+
     def ref(self, uri: str) -> ModelRef:
         if not uri.startswith("models:/"):
             if "missing" in uri:
