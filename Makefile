@@ -2,7 +2,7 @@
 # The same targets run here and in CI.
 
 .DEFAULT_GOAL := help
-.PHONY: help run install install-run lint format types test test-fast test-e2e test-chaos bench bench-peers fuzz docs pins wheel clean
+.PHONY: help run install install-run airflow lint format types test test-fast test-e2e test-chaos bench bench-peers fuzz docs pins wheel clean
 
 VENV ?= .venv
 PORT ?= 8000
@@ -34,6 +34,9 @@ install: ## Install everything for development into .venv.
 install-run:
 	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON) here; Tidegate needs Python 3.11 or newer" >&2; exit 2; }
 	@$(PYTHON) scripts/setup.py run --venv $(VENV)
+
+airflow: install ## Install Airflow into .venv-airflow, beside .venv; the tests do so themselves.
+	$(BIN)/python scripts/setup.py airflow
 
 lint: install ## Check style and types.
 	$(BIN)/ruff check .
@@ -77,5 +80,5 @@ wheel: install ## Build the wheel into dist/.
 	$(BIN)/python -m hatchling build -t wheel
 
 clean: ## Remove everything that was built here.
-	rm -rf $(VENV) run dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-airflow run dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,8 +1,9 @@
 """Makes .venv and installs the pinned requirements and Tidegate itself into it; does nothing when that is done.
 
     python3 scripts/setup.py run|dev [--venv FOLDER]
+    python3 scripts/setup.py airflow                 # Airflow and its operators, into .venv-airflow
 
-Needs nothing but Python's own library. `make` and scripts/setup.ps1 call it.
+Needs nothing but Python's own library, and takes uv where that is there. `make` and scripts/setup.ps1 call it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 OLDEST = (3, 11)
+FOLDERS = {"run": ".venv", "dev": ".venv", "airflow": ".venv-airflow"}
 
 
 def stop(text: str) -> None:
@@ -65,24 +67,32 @@ def installed(stamp: Path) -> dict[str, str]:
     return found if isinstance(found, dict) else {}
 
 
+def installer(what: str, python: Path) -> list[str]:
+    """uv needs seconds for what takes pip most of a minute; the first environment has to be made without it."""
+    if what == "airflow" and importlib.util.find_spec("uv") is not None:
+        return [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--no-config", "--python", str(python)]
+    return [str(python), "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=("run", "dev"))
-    parser.add_argument("--venv", default=str(ROOT / ".venv"))
+    parser.add_argument("what", choices=tuple(FOLDERS))
+    parser.add_argument("--venv")
     arguments = parser.parse_args()
-    venv = Path(arguments.venv)
+    venv = Path(arguments.venv or ROOT / FOLDERS[arguments.what])
     python, stamp = environment_python(venv), venv / "tidegate-installed.json"
 
-    wanted = {name: fingerprint(f"requirements/{name}.txt", "pyproject.toml") for name in ("run", "dev")}
+    wanted = {name: fingerprint(f"requirements/{name}.txt", "pyproject.toml") for name in FOLDERS}
     here = installed(stamp) if works(python) else {}
-    if here.get(arguments.what) == wanted[arguments.what] or here.get("dev") == wanted["dev"]:
+    enough = {arguments.what} if arguments.what == "airflow" else {arguments.what, "dev"}
+    if any(here.get(name) == wanted[name] for name in enough):
         return
 
     if not works(python):
         check_python()
         print(f"Making {venv.name} with Python {sys.version.split()[0]}", flush=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(venv)], check=True)
-    pip = [str(python), "-m", "pip", "--disable-pip-version-check", "--quiet", "install", "--no-deps"]
+    pip = [*installer(arguments.what, python), "--no-deps"]
     pins = f"requirements/{arguments.what}.txt"
     print(f"Installing {pins} into {venv.name} (once; a minute or two)", flush=True)
     try:
