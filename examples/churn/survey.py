@@ -171,12 +171,14 @@ async def _refused(request: Request, error: Exception) -> Response:
     return JSONResponse({"status": error.status_code, "detail": error.detail}, error.status_code, error.headers)
 
 
-def make_app(config: Config) -> Starlette:
+def make_app(config: Config, transport: httpx.AsyncBaseTransport | None = None) -> Starlette:
     @asynccontextmanager
     async def living(app: Starlette) -> AsyncIterator[None]:
         headers = {"X-API-Key": config.key} if config.key else {}
         rows = await run_in_threadpool(ProductionRows, config.database)
-        async with httpx.AsyncClient(base_url=config.tidegate, headers=headers, timeout=30, trust_env=False) as client:
+        async with httpx.AsyncClient(
+            base_url=config.tidegate, headers=headers, timeout=30, trust_env=False, transport=transport
+        ) as client:
             app.state.config, app.state.client, app.state.rows = config, client, rows
             yield
         await run_in_threadpool(rows.close)
