@@ -55,6 +55,7 @@ PURE = (
     "control/experiments/experiment.py",
     "control/jobs/job.py",
     "control/jobs/moves.py",
+    *(f"control/monitoring/{name}.py" for name in ("metrics", "performance", "estimate", "alerts", "observing")),
     "serving/routing.py",
 )
 INPUT_OUTPUT = {

@@ -130,6 +130,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     fired: float = 0.0
     resolved: float = 0.0
     notified: float = 0.0
+    told: AlertState = "ok"
+    """What the newest notification said; ok before the first, and after a silence."""
     silenced_until: float = 0.0
     silenced_by: str = ""
     report: str = ""
