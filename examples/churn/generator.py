@@ -9,10 +9,11 @@ annoys adds up to the chance to leave by the logistic model in ``LEAVING``. The 
 
 What may change on the day ``--at``:
 
---covariate-drift  other customers come: younger, newer, with fibre, at prices 20 % higher. Why people leave stays.
+--covariate-drift  other customers come: younger, newer, with fibre, at prices 30 % higher. Why people leave stays.
 --label-shift      the share of those who leave becomes ``SHIFTED_SHARE``, by drawing more of them; each group stays as it is.
---concept-drift    why people leave becomes ``LEAVING_LATER``: a competitor pays customers out of their contracts, so
-                   that those who seemed safe go. The customers themselves look the same.
+--concept-drift    why people leave becomes ``LEAVING_LATER`` for whoever pays more than ``SOUGHT_ABOVE`` a month: a
+                   competitor pays such customers out of their contracts, so that those who seemed safe go. The
+                   customers themselves look the same.
 """
 
 from __future__ import annotations
@@ -61,13 +62,15 @@ LEAVING: Mapping[str, float] = {
 """Log-odds to leave within a month; satisfaction counts as it is, also where the customer did not say it."""
 LEAVING_LATER: Mapping[str, float] = {
     **LEAVING,
-    "always": -2.8,
-    "contract: one_year": 2.2,
-    "contract: two_years": 3.6,
-    "each year of tenure": 0.4,
-    "each of support_calls": 0.3,
+    "always": -4.0,
+    "contract: one_year": 5.0,
+    "contract: two_years": 7.0,
+    "each year of tenure": 0.2,
+    "each of support_calls": 0.2,
     "each point of satisfaction below 7": 0.2,
+    "each 10 of monthly_charge above 65": 0.2,
 }
+SOUGHT_ABOVE = 70.0
 SHIFTED_SHARE = 0.5
 MISSING: Mapping[str, float] = {"age": 0.03, "satisfaction": 0.15, "days_since_contact": 0.05}
 """Shares that are missing by chance. Besides, total_charge is missing in the first month, data_gb without internet."""
@@ -162,7 +165,7 @@ def _drawn(chance: np.random.Generator, rows: int, drift: Drift) -> dict[str, ND
     support_plan = chance.random(rows) < _sigmoid(-0.6 + 0.5 * care)
     lines = 1.0 + chance.poisson(0.2 + 0.35 * home)
     charge = 14 + 7 * lines + np.array([0, 20, 42])[fibre] + 9 * streaming + 6 * security + 5 * support_plan
-    charge = np.clip((charge + chance.normal(0, 4, rows)) * (1.2 if new else 1.0), 12, None).round(2)
+    charge = np.clip((charge + chance.normal(0, 4, rows)) * (1.3 if new else 1.0), 12, None).round(2)
     discount = np.where(contract == "monthly", 0.0, chance.choice([0.0, 0.05, 0.1, 0.2], rows, p=[0.4, 0.3, 0.2, 0.1]))
     data = np.exp(chance.normal(3.2 + 0.5 * streaming + 0.35 * (fibre == 2) + (0.4 if new else 0), 0.6, rows))
     minutes = chance.gamma(2.2, 95 + 1.2 * age, rows).round(1)
@@ -196,15 +199,23 @@ def _drawn(chance: np.random.Generator, rows: int, drift: Drift) -> dict[str, ND
         "security": _yes(security),
         "support_plan": _yes(support_plan),
     }
-    odds = log_odds(columns, LEAVING_LATER if drift.concept else LEAVING)
+    odds = log_odds(columns, drift.concept)
     columns[LABEL] = np.where(chance.random(rows) < _sigmoid(odds), LEFT, STAYED).astype(object)
     for name, share in MISSING.items():
         columns[name] = np.where(chance.random(rows) < share, np.nan, columns[name])
     return columns
 
 
-def log_odds(columns: Table, weights: Mapping[str, float]) -> NDArray[np.float64]:
-    """The logistic model; ``columns`` without missing values where it needs them."""
+def log_odds(columns: Table, later: bool = False) -> NDArray[np.float64]:
+    """The logistic model, ``later`` the one after the concept drift; ``columns`` without missing values where it needs them."""
+    if not later:
+        return _weighed(columns, LEAVING)
+    return np.where(
+        columns["monthly_charge"] > SOUGHT_ABOVE, _weighed(columns, LEAVING_LATER), _weighed(columns, LEAVING)
+    )
+
+
+def _weighed(columns: Table, weights: Mapping[str, float]) -> NDArray[np.float64]:
     terms: dict[str, NDArray[Any]] = {
         "always": np.ones(len(columns["age"])),
         "contract: one_year": columns["contract"] == "one_year",

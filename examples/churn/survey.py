@@ -33,7 +33,7 @@ from churn.generator import FEATURES, LEFT, STAYED
 from churn.production import ProductionRows, Submission
 
 LARGEST_BODY = 64 * 1024
-METRIC = "label"
+METRIC = "accuracy"
 """Name under which Tidegate's monitor looks for outcomes."""
 
 

@@ -18,12 +18,11 @@ from churn.generator import (
     COLUMNS,
     FEATURES,
     LABEL,
-    LEAVING,
-    LEAVING_LATER,
     LEFT,
     MISSING,
     NUMBERS,
     SHIFTED_SHARE,
+    SOUGHT_ABOVE,
     TEXTS,
     Drift,
     Table,
@@ -108,7 +107,7 @@ def test_who_leaves_follows_the_written_model() -> None:
     table = dict(make(20_000, seed=3))
     known = ~np.isnan(table["satisfaction"])
     table = {name: values[known] for name, values in table.items()}
-    chance = 1 / (1 + np.exp(-log_odds(table, LEAVING)))
+    chance = 1 / (1 + np.exp(-log_odds(table)))
     for part in np.array_split(np.argsort(chance), 10):
         assert left(table)[part].mean() == pytest.approx(chance[part].mean(), abs=0.03)
 
@@ -119,7 +118,7 @@ def test_covariate_drift_changes_customers_and_not_why_they_leave(before: Table)
     assert after["monthly_charge"].mean() > before["monthly_charge"].mean() * 1.2
     known = ~np.isnan(after["satisfaction"])
     after = {name: values[known] for name, values in after.items()}
-    chance = 1 / (1 + np.exp(-log_odds(after, LEAVING)))
+    chance = 1 / (1 + np.exp(-log_odds(after)))
     assert left(after).mean() == pytest.approx(chance.mean(), abs=0.02)
 
 
@@ -136,10 +135,12 @@ def test_concept_drift_changes_why_they_leave_and_not_who_they_are(before: Table
     assert all(np.array_equal(before[name], after[name], equal_nan=name in NUMBERS) for name in FEATURES)
     known = ~np.isnan(after["satisfaction"])
     table = {name: values[known] for name, values in after.items()}
-    later = 1 / (1 + np.exp(-log_odds(table, LEAVING_LATER)))
+    later = 1 / (1 + np.exp(-log_odds(table, later=True)))
     assert left(table).mean() == pytest.approx(later.mean(), abs=0.03)
-    bound = table["contract"] == "two_years"
-    assert left(table)[bound].mean() > 0.5 > 0.1 > left(before)[before["contract"] == "two_years"].mean()
+    bound = (before["contract"] == "two_years") & (before["monthly_charge"] > SOUGHT_ABOVE)
+    assert left(after)[bound].mean() > 0.5 > 0.2 > left(before)[bound].mean()
+    spared = before["monthly_charge"] <= SOUGHT_ABOVE
+    assert np.array_equal(left(after)[spared], left(before)[spared]), "whoever pays little decides as before"
 
 
 def test_the_drift_begins_on_its_day() -> None:

@@ -107,7 +107,7 @@ async def test_what_became_of_the_customer_is_told_and_kept(tmp_path: Path, at_o
         assert await counts(client) == {"rows": 1, "waiting": 0}
     path, body = tidegate.bodies[1]
     assert path == "/feedback"
-    assert body == {"request_id": told["request_id"], "metric": "label", "label": "yes", "endpoint": "churn"}
+    assert body == {"request_id": told["request_id"], "metric": "accuracy", "label": "yes", "endpoint": "churn"}
 
 
 async def test_an_answer_that_was_left_out_is_missing(tmp_path: Path) -> None:
