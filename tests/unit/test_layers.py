@@ -13,7 +13,7 @@ import tidegate
 PACKAGE = Path(tidegate.__file__).parent
 SHARED = {
     "types", "errors", "clock", "section", "monitor_plan", "settings", "telemetry", "metrics", "logs", "observations", "keys", "mlmodel",
-    "registry_files",
+    "registry_files", "images",
 }  # fmt: skip
 MAY_IMPORT: dict[str, set[str]] = {
     "types": set(),
@@ -29,6 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "keys": SHARED,
     "mlmodel": SHARED,
     "registry_files": SHARED,
+    "images": set(),
     "storage": {"storage", *SHARED},
     "control": {"control", "storage", *SHARED},
     "console": {"console", "control", "storage", *SHARED},
@@ -53,9 +54,16 @@ PURE = (
     "control/analysis/",
     *(f"control/releases/{name}.py" for name in ("machine", "evidence", "counted", "guardrails", "gates", "wording")),
     "control/experiments/experiment.py",
+    *(
+        f"control/monitoring/{name}"
+        for name in ("columns", "drift", "measures", "profiles", "quality", "repeats", "rows", "texts")
+    ),
     "control/jobs/job.py",
     "control/jobs/moves.py",
-    *(f"control/monitoring/{name}.py" for name in ("metrics", "performance", "estimate", "alerts", "observing")),
+    *(
+        f"control/monitoring/{name}.py"
+        for name in ("metrics", "performance", "labelled", "estimate", "bounds", "alerts", "observing")
+    ),
     "serving/routing.py",
 )
 INPUT_OUTPUT = {

@@ -1,0 +1,89 @@
+"""Profiles: frozen bins, counts that add up, values of every kind."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
+
+from tidegate.control.monitoring import profiles
+from tidegate.control.monitoring.profiles import Profile, fold, make_profile, merge
+from tidegate.errors import Conflict, InvalidInput
+
+few = settings(max_examples=30, deadline=None)
+RNG = np.random.default_rng(3)
+TABLE: dict[str, Any] = {
+    "age": RNG.normal(40, 10, 400),
+    "children": RNG.integers(0, 4, 400),
+    "plan": RNG.choice(["basic", "plus", "pro"], 400).tolist(),
+}
+REFERENCE = make_profile(TABLE)
+
+values = some.one_of(
+    some.none(), some.floats(), some.integers(), some.booleans(), some.text(max_size=8), some.just([1]), some.just({})
+)
+tables = some.lists(some.tuples(values, values, values), min_size=1, max_size=12).map(
+    lambda rows: {name: [row[place] for row in rows] for place, name in enumerate(("age", "children", "plan"))}
+)
+
+
+def without_moments(profile: Profile) -> Any:
+    return msgspec.structs.replace(
+        profile,
+        columns={name: msgspec.structs.replace(one, mean=0.0, m2=0.0) for name, one in profile.columns.items()},
+    )
+
+
+@few
+@given(some.lists(tables, min_size=2, max_size=5), some.randoms(use_true_random=False))
+def test_any_grouping_and_order_gives_the_same_window(parts: list[dict[str, list[Any]]], random: Any) -> None:
+    windows = [fold(REFERENCE, None, part) for part in parts]
+    at_once = functools.reduce(lambda window, part: fold(REFERENCE, window, part), parts[1:], windows[0])
+    joined = fold(REFERENCE, None, {name: [one for part in parts for one in part[name]] for name in parts[0]})
+    random.shuffle(windows)
+    while len(windows) > 1:
+        place = random.randrange(len(windows) - 1)
+        windows[place : place + 2] = [merge(windows[place], windows[place + 1])]
+    assert without_moments(windows[0]) == without_moments(at_once) == without_moments(joined)
+
+
+def test_moments_of_parts_are_those_of_the_whole() -> None:
+    exact = RNG.normal(1e6, 1.0, 5000)
+    parts = [fold(REFERENCE, None, {"age": part}) for part in np.array_split(exact, 7)]
+    whole = functools.reduce(merge, parts).columns["age"]
+    assert whole.mean == pytest.approx(exact.mean(), rel=1e-12)
+    assert whole.sigma == pytest.approx(exact.std(ddof=1), rel=1e-6)
+
+
+@few
+@given(tables)
+def test_every_value_is_counted_once(table: dict[str, list[Any]]) -> None:
+    for column in fold(REFERENCE, None, table).columns.values():
+        assert column.rows == len(table["age"])
+        assert column.missing + column.wrong + column.binned == column.rows
+
+
+@few
+@given(tables)
+def test_encoding_round_trips_byte_by_byte(table: dict[str, list[Any]]) -> None:
+    for profile in (make_profile(table), fold(REFERENCE, None, table)):
+        text = profiles.encode(profile)
+        assert profiles.decode(text) == profile
+        assert profiles.encode(profiles.decode(text)) == text
+
+
+def test_profiles_of_other_references_are_not_merged() -> None:
+    other = make_profile({**TABLE, "age": TABLE["age"] + 1})
+    with pytest.raises(Conflict, match="different references"):
+        merge(fold(REFERENCE, None, TABLE), fold(other, None, TABLE))
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b'{"version":2}', b'{"columns":{"a":{"kind":"number","counts":[1]}}}x'])
+def test_what_is_no_profile_is_refused(text: bytes) -> None:
+    with pytest.raises(InvalidInput, match="profile"):
+        profiles.decode(text)
