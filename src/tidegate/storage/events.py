@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import LargeBinary, func, insert, literal, select
 
 from tidegate.observations import PredictionEvent
 from tidegate.storage.base import Repository, clean, in_parts
@@ -21,6 +21,7 @@ _COPY_TYPES = (
 )  # fmt: skip
 """Of FIELDS, in PostgreSQL's words."""
 COLUMNS = tuple(events.c[name] for name in FIELDS)
+ROWS_AT_ONCE = 1000
 
 
 class Events(Repository):
@@ -50,10 +51,33 @@ class Events(Repository):
         query = select(func.min(events.c.id)).where(events.c.endpoint == endpoint, events.c.time >= time)
         return int(self._connection.execute(query).scalar() or 0)
 
+    def newest(self, endpoint: str) -> int:
+        """The greatest id of an endpoint's events; 0 when there is none."""
+        query = select(func.max(events.c.id)).where(events.c.endpoint == endpoint)
+        return int(self._connection.execute(query).scalar() or 0)
+
     def waiting(self, endpoint: str, id: int) -> float | None:  # noqa: A002
         """The time of the event that is next after ``id``; None when there is none."""
         query = select(events.c.time).where(events.c.endpoint == endpoint, events.c.id > id)
         return self._connection.execute(query.order_by(events.c.id).limit(1)).scalar()
+
+    def answers(self, endpoint: str, start: float, end: float) -> Iterator[PredictionEvent]:
+        """Of [start, end), in the order of time, without their inputs. Read while it is iterated, inside the unit."""
+        columns = (literal(b"", LargeBinary) if column.name == "inputs" else column for column in COLUMNS)
+        query = select(*columns).where(events.c.endpoint == endpoint, events.c.time >= start, events.c.time < end)
+        ordered = query.order_by(events.c.time, events.c.id).execution_options(yield_per=ROWS_AT_ONCE)
+        for row in self._connection.execute(ordered):
+            yield event_of(row)
+
+    def made(self, endpoint: str, start: float, end: float) -> dict[tuple[str, str], int]:
+        """How many were kept of [start, end), by variant and version, without forced ones."""
+        query = (
+            select(events.c.variant, events.c.version, func.count())
+            .where(events.c.endpoint == endpoint, events.c.time >= start, events.c.time < end)
+            .where(events.c.forced.is_(False))
+            .group_by(events.c.variant, events.c.version)
+        )
+        return {(variant, version): int(count) for variant, version, count in self._connection.execute(query)}
 
     def by_request_ids(self, ids: Sequence[str]) -> dict[str, PredictionEvent]:
         """The first event of each request; ids that were not sampled are missing."""
@@ -63,6 +87,12 @@ class Events(Repository):
             for row in self._connection.execute(query):
                 found.setdefault(row.request_id, event_of(row))
         return found
+
+    def count_between(self, endpoint: str, start: float, end: float) -> int:
+        """Of [start, end)."""
+        query = select(func.count()).select_from(events)
+        wanted = query.where(events.c.endpoint == endpoint, events.c.time >= start, events.c.time < end)
+        return int(self._connection.execute(wanted).scalar_one())
 
     def count(self) -> int:
         return int(self._connection.execute(select(func.count()).select_from(events)).scalar_one())

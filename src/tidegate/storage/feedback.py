@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, LargeBinary, and_, case, func, literal, or_, select, true, union
+from sqlalchemy import ColumnElement, LargeBinary, Select, and_, case, func, literal, or_, select, true, union
 
 from tidegate.errors import InvalidInput
 from tidegate.observations import Feedback
@@ -18,10 +18,10 @@ from tidegate.storage.tables import events, exposures, feedback
 
 COLUMNS = tuple(feedback.c[name] for name in Feedback.__struct_fields__)
 NOTHING = literal(b"", LargeBinary)
-LIGHT_COLUMNS = tuple(
-    {"inputs": NOTHING, "outputs": case((feedback.c.value.is_(None), column), else_=NOTHING)}.get(column.name, column)
-    for column in EVENT_COLUMNS
-)
+ANSWERS = {"inputs": NOTHING}
+LIGHT = ANSWERS | {"outputs": case((feedback.c.value.is_(None), events.c.outputs), else_=NOTHING)}
+ANSWER_COLUMNS = tuple(ANSWERS.get(column.name, column) for column in EVENT_COLUMNS)
+LIGHT_COLUMNS = tuple(LIGHT.get(column.name, column) for column in EVENT_COLUMNS)
 ROWS_AT_ONCE = 1000
 TOLERANCE = 1.0
 """Seconds that an outcome may seem older than its exposure: senders round their times."""
@@ -64,29 +64,54 @@ class FeedbackRepository(Repository):
         )
         return self._changed(query, values)
 
-    def labels(self, endpoint: str, metric: str, since: float, until: float) -> Iterator[Labelled]:
+    def labels(
+        self, endpoint: str, metric: str, since: float, until: float, answers: bool = False
+    ) -> Iterator[Labelled]:
         """Feedback on predictions *made* in [since, until), whenever it came, in the order of the predictions. A request
         that was sent several times counts once, as its first prediction.
 
         Read while it is iterated, inside the unit, since it may be a month's. The events come without what nobody needs
-        for it: their inputs, and the outputs where a value was sent.
+        for it: their inputs, and without ``answers`` the outputs where a value was sent.
         """
-        earlier = events.alias("earlier")
-        # An expression, which no index has: SQLite might go through all events of the endpoint for each event.
-        again = select(earlier.c.id).where(
-            earlier.c.request_id == events.c.request_id,
-            earlier.c.endpoint.concat("") == events.c.endpoint,
-            earlier.c.id < events.c.id,
-        )
+        columns = ANSWER_COLUMNS if answers else LIGHT_COLUMNS
         query = (
-            select(*COLUMNS, *LIGHT_COLUMNS)
+            select(*COLUMNS, *columns)
             .join_from(
                 events, feedback, and_(feedback.c.request_id == events.c.request_id, feedback.c.metric == metric)
             )
             .where(events.c.endpoint == endpoint, events.c.time >= since, events.c.time < until)
-            .where(events.c.request_id != "", feedback.c.endpoint.in_(("", endpoint)), ~again.exists())
+            .where(events.c.request_id != "", feedback.c.endpoint.in_(("", endpoint)), ~_sent_before().exists())
             .order_by(events.c.time, events.c.id)
         )
+        return self._labelled(query)
+
+    def arrived(self, endpoint: str, metric: str, since: float, until: float) -> Iterator[Labelled]:
+        """As ``labels`` with the answers, for feedback that *came* in [since, until), in the order of its coming. What was
+        sent anew came when it was sent last."""
+        # As in _sent_before: the events of a request are looked up, those of the endpoint are not gone through.
+        here = and_(events.c.request_id == feedback.c.request_id, events.c.endpoint.concat("") == endpoint)
+        query = (
+            select(*COLUMNS, *ANSWER_COLUMNS)
+            .join_from(feedback, events, here)
+            .where(feedback.c.received >= since, feedback.c.received < until, feedback.c.metric == metric)
+            .where(feedback.c.request_id != "", feedback.c.endpoint.in_(("", endpoint)), ~_sent_before().exists())
+            .order_by(feedback.c.received, feedback.c.id)
+        )
+        return self._labelled(query)
+
+    def times(self, endpoint: str, metric: str, since: float) -> Iterator[tuple[float, float]]:
+        """When the prediction was made and when its label came, of labels that came at ``since`` or later."""
+        here = and_(events.c.request_id == feedback.c.request_id, events.c.endpoint.concat("") == endpoint)
+        query = (
+            select(events.c.time, feedback.c.received)
+            .join_from(feedback, events, here)
+            .where(feedback.c.received >= since, feedback.c.metric == metric)
+            .where(feedback.c.request_id != "", feedback.c.endpoint.in_(("", endpoint)))
+        )
+        rows = self._connection.execute(query.execution_options(yield_per=ROWS_AT_ONCE))
+        return ((made, came) for made, came in rows)
+
+    def _labelled(self, query: Select[Any]) -> Iterator[Labelled]:
         wide = len(COLUMNS)
         for row in self._connection.execute(query.execution_options(yield_per=ROWS_AT_ONCE)):
             yield Labelled(_feedback(row[:wide]), event_of(row[wide:]))
@@ -159,6 +184,17 @@ class FeedbackRepository(Repository):
             )
         )
         return int(self._connection.execute(query).scalar_one())
+
+
+def _sent_before() -> Select[Any]:
+    """The same request, earlier, at the same endpoint."""
+    earlier = events.alias("earlier")
+    # An expression, which no index has: SQLite might go through all events of the endpoint for each event.
+    return select(earlier.c.id).where(
+        earlier.c.request_id == events.c.request_id,
+        earlier.c.endpoint.concat("") == events.c.endpoint,
+        earlier.c.id < events.c.id,
+    )
 
 
 def _sent_for(endpoints: Sequence[str]) -> ColumnElement[bool]:

@@ -49,3 +49,22 @@ def test_text_that_a_database_cannot_keep(store: Store) -> None:
     with store.read() as unit:
         [found] = unit.events.between("iris", START, START + 1)
     assert (found.request_id, found.unit) == ("r�", "ann�")
+
+
+def test_answers_of_a_time_in_its_order_without_inputs(store: Store) -> None:
+    with store.begin() as unit:
+        unit.events.add([an_event(f"r{n}", time=START + n) for n in (3, 1, 2, 0)])
+        unit.events.add([an_event("other", time=START + 1, endpoint="other")])
+    with store.read() as unit:
+        found = [*unit.events.answers("iris", START + 1, START + 3)]
+    assert [event.request_id for event in found] == ["r1", "r2"]
+    assert {(event.inputs, event.outputs) for event in found} == {(b"", b'{"label":["setosa"]}')}
+
+
+def test_how_many_predictions_were_kept_of_a_time(store: Store) -> None:
+    with store.begin() as unit:
+        unit.events.add([an_event(f"r{n}", time=START + n) for n in range(4)])
+        unit.events.add([an_event("c", variant="candidate", version="2"), an_event("f", forced=True)])
+        unit.events.add([an_event("o", endpoint="other")])
+    with store.read() as unit:
+        assert unit.events.made("iris", START, START + 3) == {("baseline", "1"): 3, ("candidate", "2"): 1}

@@ -210,3 +210,45 @@ def test_what_is_sent_again_without_a_time_is_known(store: Store) -> None:
             return unit.feedback.add([Feedback(metric="m", request_id="r", label=label, time=at, received=at)])
 
     assert [sent("a", 1.0), sent("a", 2.0), sent("b", 3.0), sent("b", 4.0)] == [1, 0, 1, 0]
+
+
+def test_labels_that_came_in_a_time(store: Store) -> None:
+    with store.begin() as unit:
+        unit.events.add([an_event(f"r{n}", time=START + n) for n in range(4)])
+        unit.events.add([an_event("r1", time=START + 5, variant="again"), an_event("r3", endpoint="other")])
+    late = START + 90_000
+    add(store, *(an_outcome(START, received=late + 3 - n, request_id=f"r{n}", value=1.5 * n) for n in range(4)))
+    add(store, an_outcome(late, unit="ann"), an_outcome(late, request_id="nobody"))
+    add(store, an_outcome(late + 9, request_id="r2", value=7.0))
+    with store.read() as unit:
+        found = [*unit.feedback.arrived("iris", "bought", START, late + 3)]
+        assert [(one.event.request_id, one.event.variant, one.feedback.value) for one in found] == [
+            ("r3", "baseline", 4.5),
+            ("r1", "baseline", 1.5),
+        ]
+        assert all(one.event.outputs and not one.event.inputs for one in found)
+        assert [one.event.request_id for one in unit.feedback.arrived("iris", "bought", late + 3, late + 10)] == [
+            "r0",
+            "r2",
+        ]
+        assert [*unit.feedback.arrived("iris", "left", START, late + 10)] == []
+
+
+def test_labels_that_came_are_not_sought_in_all_events(store: Store) -> None:
+    steps = plan(store, lambda unit: [*unit.feedback.arrived("iris", "bought", START, START + 1)])
+    assert "ix_feedback_received (received>? AND received<?)" in steps[0], steps
+    events = [step for step in steps if "events" in step or "earlier" in step]
+    assert all("ix_events_request_id (request_id=?" in step for step in events), steps
+    assert len(events) == 2, steps
+
+
+def test_answers_come_beside_numbers_where_they_are_wanted(store: Store) -> None:
+    with store.begin() as unit:
+        unit.events.add([an_event("r1"), an_event("r2")])
+    add(store, an_outcome(request_id="r1"), an_outcome(request_id="r2", value=None, label="setosa"))
+    with store.read() as unit:
+        light = [one.event.outputs for one in unit.feedback.labels("iris", "bought", START, START + 1)]
+        whole = [*unit.feedback.labels("iris", "bought", START, START + 1, answers=True)]
+    assert light == [b"", b'{"label":["setosa"]}']
+    assert [one.event.outputs for one in whole] == [b'{"label":["setosa"]}'] * 2
+    assert not any(one.event.inputs for one in whole)

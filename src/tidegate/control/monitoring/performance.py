@@ -24,8 +24,6 @@ CLASSIFICATION = ("accuracy", "precision", "recall", "f1", "roc_auc", "log_loss"
 REGRESSION = ("mae", "rmse", "r2")
 LOWER_IS_BETTER = frozenset({"log_loss", "brier", "mae", "rmse"})
 
-MOST_LABELS = 50_000
-"""Of one window, variant and version; of more, a random part is kept."""
 MOST_CLASSES = 64
 """With more, scores are not looked at, and the table of confusion is not made: accuracy remains."""
 _NAMES = ("labels", "predictions")
@@ -179,6 +177,11 @@ def columns_of(
     if len(left) + len(chosen) < width:  # classes that nobody has seen: their columns have no name
         left += [f"\0{number}" for number in range(width)]
     return tuple(chosen[column] if column in chosen else left.pop(0) for column in range(width))
+
+
+def is_named(column: str) -> bool:
+    """Whether ``columns_of`` knows its class."""
+    return not column.startswith("\0")
 
 
 def _by_name(classes: Sequence[str]) -> list[str]:

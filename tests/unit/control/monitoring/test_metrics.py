@@ -172,7 +172,7 @@ def test_the_columns_of_scores_are_found() -> None:
 
 # Coverage
 
-RUNS = 500
+RUNS = 300
 ROWS = 300
 
 
