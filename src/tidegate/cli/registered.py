@@ -58,7 +58,7 @@ def register(
     where = source if scheme_of(source) else str(Path(source).expanduser().absolute())
     told = profile if profile is None or scheme_of(profile) else str(Path(profile).expanduser().absolute())
     signature = None if unchecked else _signature(where, options)
-    with _one_line():
+    with one_line():
         made = registry.register(name, where, metadata=metadata, aliases=aliases, profile=told, signature=signature)
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(made), indent=2, ensure_ascii=False))
@@ -75,7 +75,7 @@ def register(
 def list_(name: str, config: Path | None, as_json: bool) -> None:
     """List the versions of NAME, or the newest version of every model."""
     registry = _registry(config)
-    with _one_line():
+    with one_line():
         there = registry.versions(name)
     if as_json:
         click.echo(json.dumps([msgspec.to_builtins(version) for version in there], indent=2, ensure_ascii=False))
@@ -99,7 +99,7 @@ def alias(name: str, alias: str, version: str | None, remove: bool, config: Path
     if remove == (version is not None):
         raise UserError("give a version, or --remove")
     registry = _registry(config)
-    with _one_line():
+    with one_line():
         number = registry.get(name, version).version if version else None
         registry.set_alias(name, alias, number)
     click.echo(f"{alias} of {name} is removed" if number is None else f"{alias} of {name} points to version {number}")
@@ -136,7 +136,7 @@ def _metadata(pairs: tuple[str, ...]) -> Mapping[str, str]:
 
 
 @contextlib.contextmanager
-def _one_line() -> Iterator[None]:
+def one_line() -> Iterator[None]:
     """What a server would answer with is a user's mistake here, or a reason to try again."""
     try:
         yield

@@ -5,6 +5,6 @@ Lowest first: profile defaults, ``tidegate.yaml``, ``.env``, environment, comman
 
 from __future__ import annotations
 
-from tidegate.config.load import CONFIG_NAME, Loaded, discover, load_settings, sqlite_url
+from tidegate.config.load import CONFIG_NAME, Loaded, discover, load_section, load_settings, sqlite_url
 
-__all__ = ["CONFIG_NAME", "Loaded", "discover", "load_settings", "sqlite_url"]
+__all__ = ["CONFIG_NAME", "Loaded", "discover", "load_section", "load_settings", "sqlite_url"]

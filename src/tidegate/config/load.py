@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 import msgspec
@@ -18,6 +18,8 @@ from tidegate.config.tree import Leaf, Problem, Table, dotted, from_plain, merge
 from tidegate.errors import ConfigError
 from tidegate.section import Section
 from tidegate.settings import Settings
+
+S = TypeVar("S", bound=Section)
 
 CONFIG_NAME = "tidegate.yaml"
 SHOWN_PROBLEMS = 20
@@ -91,6 +93,23 @@ def load_settings(
     base = path.absolute().parent if path is not None else Path.cwd()
     settings = _with_absolute_store(settings, Path.cwd() if origins["store.url"] == "command line" else base)
     return Loaded(_with_absolute_trust(settings, base), origins, base, path)
+
+
+def load_section(
+    path: Path, section: type[S], rules: Callable[[S], Iterable[tuple[str, str]]] = lambda section: ()
+) -> S:
+    """One section that has a file of its own, such as a training configuration. ``rules`` tell key and mistake of what
+    types cannot say. Raises ConfigError as ``load_settings`` does."""
+    problems: list[Problem] = []
+    places: dict[str, str] = {}
+    table = shape(read_document(path), section, problems)
+    _stop_if(problems)
+    built = _build(table, section, (), problems, places, {})
+    _stop_if(problems)
+    problems += [Problem(_place(key, places) or str(path), key, text) for key, text in rules(built)]
+    _stop_if(problems)
+    found: S = built
+    return found
 
 
 def _with_absolute_trust(settings: Settings, base: Path) -> Settings:

@@ -1,0 +1,162 @@
+"""Labelled rows of production: what was asked, and what turned out to be true.
+
+A prediction counts once, however often its request was sent, and only when somebody sent the truth about it and it had one
+row: of a request with several nobody knows which one the label is about. The newest rows are held out. No row is trained on
+that is held out, nor one with the same features or of the same unit as one that is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from tidegate.control.monitoring.rows import table_of
+from tidegate.control.training import rows
+from tidegate.control.training.config import Checks, Column, Split, TrainingConfig
+from tidegate.control.training.result import Rows
+from tidegate.control.training.rows import Checked
+from tidegate.control.training.sources import lines_of
+from tidegate.control.training.split import Halves, ordered, refuse_small
+from tidegate.observations import label_of
+from tidegate.storage.store import Store
+
+if TYPE_CHECKING:
+    import pandas
+
+MOST_ROWS = 200_000
+"""The newest ones; what is older says less about now."""
+TIME, UNIT = "__time__", "__unit__"
+
+
+class Production(msgspec.Struct, frozen=True, kw_only=True):
+    """``frame``: inputs by name, the target as it was sent, ``TIME`` and ``UNIT``. ``predictions``: sampled ones of the same
+    time, with a label or without."""
+
+    frame: Any
+    predictions: int
+
+    @property
+    def without_label(self) -> int:
+        return max(self.predictions - len(self.frame), 0)
+
+
+def labelled(
+    store: Store,
+    endpoint: str,
+    metric: str,
+    target: str,
+    names: Mapping[str, Sequence[str]],
+    since: float,
+    until: float,
+) -> Production:
+    """Predictions made in [since, until) that have a label. ``names``: of the columns of matrices, by input."""
+    import pandas
+
+    with store.read() as unit:
+        truths = {
+            one.event.request_id: truth
+            for one in unit.feedback.labels(endpoint, metric, since, until)
+            if one.event.rows == 1 and (truth := _truth(one.feedback.label, one.feedback.value)) is not None
+        }
+        newest = list(truths)[-MOST_ROWS:]
+        events = unit.events.by_request_ids(newest)
+        predictions = unit.events.count_between(endpoint, since, until)
+    found = [events[name] for name in newest if name in events and events[name].endpoint == endpoint]
+    table = table_of(found, names)
+    if table.unreadable:
+        found = [event for event in found if not table_of([event], names).unreadable]
+        table = table_of(found, names)
+    given = {TIME: [event.time for event in found], UNIT: [event.unit or event.request_id for event in found]}
+    given[target] = [truths[event.request_id] for event in found]
+    inputs = {name: values for name, values in table.items() if name not in ("prediction", "score")}
+    return Production(frame=pandas.DataFrame({**inputs, **given}), predictions=predictions)
+
+
+def _truth(label: str | None, value: float | None) -> Any:
+    return label if label is not None else None if value is None else label_of(value)
+
+
+def joined(
+    halves: Halves, counts: Rows, production: Production, checked: Checked, config: TrainingConfig
+) -> tuple[Halves, Rows, Checked]:
+    """Older rows of production beside the table's to train on; the newest are the hold-out, with the table's own where they
+    are fewer than ``gate.min_rows``. Rows that the schema does not take are set aside. Raises UserError."""
+    import pandas
+
+    counts = msgspec.structs.replace(counts, without_label=production.without_label)
+    if production.frame.empty:
+        return halves, counts, checked
+    found = _checked(production, checked, config)
+    frame = ordered(found.frame)
+    times = frame[TIME].to_numpy(float)
+    since = float(np.sort(times)[len(times) - max(round(config.split.test * len(times)), 1)])
+    newest, older = frame[times >= since], frame[times < since]
+    enough = len(newest) >= config.gate.min_rows
+    test = newest if enough else pandas.concat([halves.test, newest])
+    known = _keys(test, checked, config)
+    keeping = [~_shares(part, known, checked, config) for part in (halves.train, older)]
+    kept = [part[mask] for part, mask in zip((halves.train, older), keeping, strict=True)]
+    train = pandas.concat(kept)
+    excluded = sum(int((~mask).sum()) for mask in keeping) + (len(halves.test) if enough else 0)
+    result = Halves(train=train, test=test, excluded=halves.excluded + excluded, since=since)
+    refuse_small(result, config)
+    counts = msgspec.structs.replace(
+        counts,
+        rejected=counts.rejected + len({one.row for one in found.rejected}),
+        excluded=result.excluded,
+        train=len(train),
+        test=len(test),
+        production=len(frame),
+        production_train=len(kept[1]),
+        production_test=len(newest),
+    )
+    both = pandas.concat([train, test])[list(checked.features)].isna().any()
+    gaps = frozenset(str(name) for name in both.index[both])
+    return result, counts, msgspec.structs.replace(checked, may_miss=gaps)
+
+
+def _checked(production: Production, checked: Checked, config: TrainingConfig) -> Checked:
+    """The rows as the table's schema wants them. Each bad one is set aside; however many, production goes on."""
+    schema = {
+        name: config.schema.get(name) or Column(type=checked.types[name], missing=1.0) for name in checked.features
+    }
+    schema[config.target] = config.schema.get(config.target) or Column(type=checked.types[config.target])
+    relaxed = {
+        name: msgspec.structs.replace(column, missing=1.0 if column.missing > 0 else 0.0)
+        for name, column in schema.items()
+    }
+    plan = msgspec.structs.replace(
+        config,
+        schema=relaxed,
+        split=Split(time=TIME, unit=UNIT),
+        checks=Checks(max_bad=1.0),
+        features=msgspec.structs.replace(config.features, drop=()),
+    )
+    frame = production.frame
+    frame.index = range(1, len(frame) + 1)
+    found = rows.check(frame, plan)
+    extra = {name: found.frame[given] for name, given in ((config.split.time, TIME), (config.split.unit, UNIT)) if name}
+    return msgspec.structs.replace(found, frame=found.frame.assign(**extra))
+
+
+def _keys(frame: pandas.DataFrame, checked: Checked, config: TrainingConfig) -> frozenset[str]:
+    return frozenset(key for keys in _by_row(frame, checked, config) for key in keys)
+
+
+def _shares(frame: pandas.DataFrame, known: frozenset[str], checked: Checked, config: TrainingConfig) -> Any:
+    """Rows with the features, or of the unit, of one that is held out."""
+    flags = np.zeros(len(frame), bool)
+    for keys in _by_row(frame, checked, config):
+        flags |= np.fromiter((key in known for key in keys), bool, len(frame))
+    return flags
+
+
+def _by_row(frame: pandas.DataFrame, checked: Checked, config: TrainingConfig) -> list[list[str]]:
+    keys = [[f"row {line}" for line in lines_of(frame[list(checked.features)])]]
+    unit = config.split.unit if config.split.unit in frame.columns else UNIT
+    if unit in frame.columns:
+        keys.append([f"unit {value}" for value in frame[unit]])
+    return keys
