@@ -29,13 +29,15 @@ class Project:
     def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
         self.folder = folder.absolute()
         self.home = self.folder / "churn"
-        self.run = self.folder / "run"
+        self.run = self.home / "run"
         self.environment = {
             **os.environ,
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
             "PYTHONPATH": str(self.folder),
             "DVC_NO_ANALYTICS": "1",
             "MLFLOW_DISABLE_TELEMETRY": "true",
+            # Boosting on few rows waits for its own threads longer than it works, where others want the processors too.
+            "OMP_NUM_THREADS": "1",
             **(environment or {}),
         }
 
@@ -44,10 +46,11 @@ class Project:
         if self.folder.exists() and any(self.folder.iterdir()) and not (self.folder / MARK).exists():
             raise ProjectFault(f"{self.folder} has files that this example did not make; name another folder")
         shutil.rmtree(self.folder, ignore_errors=True)
-        self.run.mkdir(parents=True)
+        self.folder.mkdir(parents=True)
         (self.folder / MARK).write_text("This folder is emptied when the example begins.\n", "utf-8")
         shutil.copytree(HERE, self.home, ignore=shutil.ignore_patterns(*IGNORED))
-        (self.home / ".gitignore").write_text("__pycache__/\n", "utf-8")
+        self.run.mkdir()
+        (self.home / ".gitignore").write_text("__pycache__/\n/run/\n", "utf-8")
         self.command("git", "init", "--quiet")
         self.command("dvc", "init", "--quiet")
         self.command("dvc", "config", "core.analytics", "false")
