@@ -65,6 +65,10 @@ class ControlClient:
             "POST", path, json={} if body is None else body, headers={"Idempotency-Key": uuid.uuid4().hex}
         )
 
+    def read(self, path: str) -> bytes:
+        """What is no JSON, or is kept as it came."""
+        return self._answer("GET", path).content
+
     def pages(self, path: str, limit: int, **query: Any) -> Iterator[Any]:
         """At most ``limit`` items of a list ``{"items": […], "next": cursor or null}``."""
         cursor: str | None = None
@@ -108,6 +112,15 @@ class ControlClient:
         self.close()
 
     def _call(self, method: str, path: str, **given: Any) -> Any:
+        answer = self._answer(method, path, **given)
+        if answer.status_code == 204 or not answer.content:
+            return None
+        try:
+            return shown(msgspec.json.decode(answer.content))
+        except msgspec.DecodeError as error:
+            raise UserError(f"{self.address}: not an answer of a control plane") from error
+
+    def _answer(self, method: str, path: str, **given: Any) -> httpx.Response:
         import httpx
 
         try:
@@ -120,12 +133,7 @@ class ControlClient:
                 "Another address: --control or TIDEGATE_CONTROL"
             ) from error
         self._check(answer)
-        if answer.status_code == 204 or not answer.content:
-            return None
-        try:
-            return shown(msgspec.json.decode(answer.content))
-        except msgspec.DecodeError as error:
-            raise UserError(f"{self.address}: not an answer of a control plane") from error
+        return answer
 
     def _check(self, answer: httpx.Response) -> None:
         if answer.status_code < 300:

@@ -34,6 +34,7 @@ TAGS: Mapping[str, str] = {
     "endpoints": "What is served, who gets what, and how it goes.",
     "models": "Registered versions and their aliases.",
     "experiments": "A/B tests with intervals that hold at any time.",
+    "reports": "Pages to read about drift and quality.",
     "feedback": "Labels and outcomes of earlier predictions.",
     "snapshots": "What was published to the serving instances.",
     "instances": "The serving instances and what they have in force.",

@@ -184,3 +184,32 @@ SESSION: dict[str, Any] = {
     "name": "ada", "key": "3f9c2a7b1d5e", "roles": ["operate"], "endpoints": [], "csrf": "k3J…", "expires": 1795270800.0,
 }  # fmt: skip
 FEEDBACK: dict[str, Any] = {"request_id": "6d2f0c5f", "metric": "accuracy", "label": "setosa"}
+MAKE_REPORT: dict[str, Any] = {"kind": "summary", "endpoint": "iris", "since": "24h"}
+REPORT_JOB: dict[str, Any] = {
+    "id": "j-4f1e09c2ab77", "kind": "report", "endpoint": "iris", "state": "queued", "author": "ada (3f9c2a7b1d5e)",
+    "created": 1795267200.0, "run_at": 1795267200.0,
+}  # fmt: skip
+REPORT: dict[str, Any] = {
+    "id": "doc-4f1e09c2ab77",
+    "kind": "drift",
+    "title": "iris: drift",
+    "endpoint": "iris",
+    "variant": "baseline",
+    "version": "3",
+    "baseline": "iris@3",
+    "start": 1795180800.0,
+    "end": 1795267200.0,
+    "created": 1795267203.5,
+    "reference_rows": 12000,
+    "rows": 4180,
+    "columns": [
+        {
+            "column": "petal length",
+            "tidegate": {"method": "psi", "statistic": 0.41, "threshold": 0.1, "drifted": True},
+            "evidently": {
+                "method": "Wasserstein distance (normed)", "statistic": 0.62, "threshold": 0.1, "drifted": True,
+            },
+        }
+    ],
+    "drifted": ["petal length"],
+}  # fmt: skip
