@@ -21,6 +21,7 @@ from tidegate.control.api.app import make_app
 from tidegate.control.api.services import Services
 from tidegate.control.experiments.service import ExperimentService
 from tidegate.control.figures import Figures
+from tidegate.control.jobs.queue import Queue
 from tidegate.control.releases.service import ReleaseService
 from tidegate.keys import KeyFacts
 from tidegate.settings import Settings
@@ -48,6 +49,7 @@ def services_of(store: Store, settings: Settings, clock: ManualClock, folder: Pa
         releases=ReleaseService(store, registry, settings, clock, "test"),
         experiments=ExperimentService(store, registry, settings, clock, "test"),
         figures=Figures(store, settings, clock),
+        jobs=Queue(store, settings.jobs, clock),
         access=Access(store, settings.control, clock, folder),
         settings=settings,
         clock=clock,

@@ -35,6 +35,7 @@ from tidegate.control.api.app import make_app
 from tidegate.control.api.services import Services
 from tidegate.control.experiments.service import ExperimentService
 from tidegate.control.figures import Figures
+from tidegate.control.jobs.queue import Queue
 from tidegate.control.registry.base import open_registry
 from tidegate.control.releases.service import ReleaseService
 from tidegate.control.ticks import Step, Ticker
@@ -196,6 +197,7 @@ class ControlPlane:
             releases=ReleaseService(store, registry, settings, clock, holder),
             experiments=ExperimentService(store, registry, settings, clock, holder),
             figures=Figures(store, settings, clock),
+            jobs=Queue(store, settings.jobs, clock),
             access=Access(store, settings.control, clock, self.folder),
             settings=settings,
             clock=clock,

@@ -1,6 +1,6 @@
-"""``tidegate up``: the data plane, the control plane and their supervisor on one machine, on embedded parts.
+"""``tidegate up``: the data plane, the control plane, a worker for jobs and their supervisor on one machine, on embedded parts.
 
-Each plane is the process that a cluster would run too. One that ends is started again, later each time; the other goes on.
+Each part is the process that a cluster would run too. One that ends is started again, later each time; the other goes on.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Process(Protocol):
 
 
 class Part(msgspec.Struct, frozen=True):
-    """One plane: the arguments of ``tidegate`` that run it."""
+    """One of them: the arguments of ``tidegate`` that run it."""
 
     name: str
     arguments: tuple[str, ...]
@@ -103,7 +103,7 @@ def up(loaded: Loaded, config: Path | None, folder: Path) -> int:
         raise UserError(f"{folder}: cannot be made: {error.strerror}; choose another with --folder") from None
     environment = {**os.environ, **defaults(settings, folder.absolute())}
     where = () if config is None else ("--config", str(config))
-    parts = (Part("control plane", ("control", *where)), Part("data plane", ("serve", *where)))
+    parts = parts_of(settings, where)
 
     def start(part: Part) -> Process:
         command = [sys.executable, "-m", "tidegate", *part.arguments]
@@ -119,6 +119,11 @@ def up(loaded: Loaded, config: Path | None, folder: Path) -> int:
             return USER_ERROR
     keepers = [Keeper(part, start, SystemClock()) for part in parts]
     return watch(keepers, stopping, settings.server.drain_seconds + settings.server.shutdown_seconds + STOP_SECONDS)
+
+
+def parts_of(settings: Settings, where: Sequence[str]) -> tuple[Part, ...]:
+    planes = Part("control plane", ("control", *where)), Part("data plane", ("serve", *where))
+    return (*planes, Part("worker", ("worker", *where))) if settings.jobs.workers else planes
 
 
 def defaults(settings: Settings, folder: Path) -> Mapping[str, str]:

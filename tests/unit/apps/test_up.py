@@ -7,9 +7,20 @@ from pathlib import Path
 
 import msgspec
 
-from tidegate.apps.up import FIRST_PAUSE, LONGEST_PAUSE, STEADY_SECONDS, Keeper, Part, Stopping, defaults, end, watch
+from tidegate.apps.up import (
+    FIRST_PAUSE,
+    LONGEST_PAUSE,
+    STEADY_SECONDS,
+    Keeper,
+    Part,
+    Stopping,
+    defaults,
+    end,
+    parts_of,
+    watch,
+)
 from tidegate.clock import ManualClock
-from tidegate.settings import Registry, Settings, Store
+from tidegate.settings import Jobs, Registry, Settings, Store
 
 PART = Part("data plane", ("serve",))
 
@@ -122,3 +133,9 @@ def test_what_the_configuration_names_is_kept() -> None:
         Settings(), store=Store(url="postgresql://db/tidegate", folder="kept"), registry=Registry(kind="mlflow")
     )
     assert defaults(named, folder) == {}
+
+
+def test_a_worker_is_the_third_part_unless_jobs_are_off() -> None:
+    assert [part.name for part in parts_of(Settings(), ())] == ["control plane", "data plane", "worker"]
+    assert parts_of(Settings(), ("--config", "x"))[-1].arguments == ("worker", "--config", "x")
+    assert [part.name for part in parts_of(Settings(jobs=Jobs(workers=0)), ())] == ["control plane", "data plane"]

@@ -18,6 +18,7 @@ from tidegate.control.api.app import make_app
 from tidegate.control.api.services import Services
 from tidegate.control.experiments.service import ExperimentService
 from tidegate.control.figures import Figures
+from tidegate.control.jobs.queue import Queue
 from tidegate.keys import KeyFacts
 from tidegate.settings import (
     BudgetGuardrail,
@@ -55,6 +56,7 @@ class Reader:
             releases=plane.service,
             experiments=ExperimentService(plane.store, plane.registry, plane.settings, plane.clock, "one"),
             figures=Figures(plane.store, plane.settings, plane.clock),
+            jobs=Queue(plane.store, plane.settings.jobs, plane.clock),
             access=access,
             settings=plane.settings,
             clock=plane.clock,

@@ -14,6 +14,7 @@ from tidegate.settings import Settings
 if TYPE_CHECKING:
     from tidegate.control.experiments.service import ExperimentService
     from tidegate.control.figures import Figures
+    from tidegate.control.jobs.queue import Queue
     from tidegate.control.registry.base import Registry
     from tidegate.control.releases.service import ReleaseService
     from tidegate.storage.store import Store
@@ -25,6 +26,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     releases: ReleaseService
     experiments: ExperimentService
     figures: Figures
+    jobs: Queue
     access: Access
     settings: Settings
     clock: Clock

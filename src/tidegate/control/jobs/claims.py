@@ -13,6 +13,7 @@ from tidegate.clock import Clock
 from tidegate.control.jobs import moves
 from tidegate.control.jobs.job import Job, Progress
 from tidegate.control.jobs.queue import job_of, row_of
+from tidegate.errors import LeaseLost
 from tidegate.settings import Jobs
 from tidegate.storage.records import JobRow
 from tidegate.storage.store import Store, Unit
@@ -54,9 +55,17 @@ class Claims:
                     return Claim(job, row.token)
 
     def renew(self, claim: Claim) -> Job:
-        """The job as it stands, ours for longer."""
-        with self._store.begin(durable=False) as unit:
-            return job_of(unit.jobs.renew(claim.job.id, claim.token, self._clock.wall(), self._settings.lease_seconds))
+        """The job as it stands, ours for longer unless it has ended."""
+        try:
+            with self._store.begin(durable=False) as unit:
+                now, seconds = self._clock.wall(), self._settings.lease_seconds
+                return job_of(unit.jobs.renew(claim.job.id, claim.token, now, seconds))
+        except LeaseLost:
+            with self._store.read() as unit:
+                row = unit.jobs.get(claim.job.id)
+            if row is None or row.open or row.token != claim.token:
+                raise
+            return job_of(row)
 
     def progress(self, claim: Claim, progress: Progress) -> Job:
         return self._change(claim, lambda job, _now: moves.progressed(job, progress), durable=False)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from tidegate.control.registry.base import Registry
     from tidegate.settings import Settings
     from tidegate.storage.store import Store
-    from tidegate.types import ModelRef, Tensors
-
-    Model = Callable[[Tensors], Tensors]
+    from tidegate.types import ModelRef
 
 logger = logging.getLogger("tidegate.jobs")
 
@@ -30,6 +28,7 @@ RETRY_SECONDS = 1.0
 """Between attempts to write to a store that is away."""
 
 T = TypeVar("T")
+Kind = Literal["number", "whole", "boolean", "text"]
 
 
 class Ended(BaseException):
@@ -40,8 +39,32 @@ class Cancelled(Ended):
     """Somebody asked for it."""
 
 
+class Scorer(Protocol):
+    """A loaded model that scores the rows of a file."""
+
+    version: str
+    digest: str
+    kinds: Mapping[str, Kind]
+    """What a column of text holds, by name; empty where the model knows no names."""
+    optional: Sequence[str]
+    """Those of them that a row may lack."""
+    fault: str
+    """How the model failed last; empty when it did not."""
+    matrix: bool
+    """Whether it takes one matrix, whose columns may have no names."""
+
+    def missing(self, header: Sequence[str]) -> tuple[str, ...]:
+        """Names of columns that it needs and ``header`` lacks."""
+
+    def score(self, header: Sequence[str], columns: Sequence[Any]) -> dict[str, Any]:
+        """Columns of answers for columns of as many rows, arrays or lists. Raises InvalidInput when a row does not fit,
+        ModelFailed or ContractError when the model fails."""
+
+    def close(self) -> None: ...
+
+
 class Task:
-    """``open_model`` loads what a reference names and says what it was; ``base`` is what the configuration's paths start
+    """``open_model`` loads what a reference names, ``configured`` finds an endpoint's own; ``base`` is what the configuration's paths start
     from. ``stopping`` is set to end a wait for a store that is away."""
 
     def __init__(
@@ -56,6 +79,7 @@ class Task:
         *,
         base: Path | None = None,
         open_model: Callable[[ModelRef], Scorer] | None = None,
+        configured: Callable[[str], ModelRef] | None = None,
         stopping: threading.Event | None = None,
     ) -> None:
         self.job: Job = claim.job
@@ -70,6 +94,7 @@ class Task:
         self._claim = claim
         self._claims = claims
         self._open_model = open_model
+        self._configured = configured
         self._stopping = stopping or threading.Event()
         self._written = -PROGRESS_SECONDS
         self._last: Progress | None = None
@@ -90,6 +115,12 @@ class Task:
         if self._open_model is None:
             raise UserError("no model can be loaded here")
         return self._open_model(ref)
+
+    def configured(self, endpoint: str) -> ModelRef:
+        """The baseline that the configuration names, pinned; for a store where nothing is published yet. Raises UserError."""
+        if self._configured is None:
+            raise UserError(f"the endpoint {endpoint[:80]!r} is not published yet")
+        return self._configured(endpoint)
 
     def progress(self, done: int = 0, total: int = 0, text: str = "") -> None:
         """How far it is; cheap, so call it often. Raises Cancelled, and LeaseLost when another worker has the job now."""
@@ -131,21 +162,15 @@ class Task:
                 if self._stopping.wait(RETRY_SECONDS):
                     raise
 
+    def stop(self) -> None:
+        """Ends a wait for a store that is away."""
+        self._stopping.set()
+
     def flush(self) -> None:
         """Writes the last progress, whenever the one before was written."""
         if self._last is not None and self._last != self.job.progress:
             last = self._last
             self.job = self.patiently(lambda: self._claims.progress(self._claim, last))
-
-
-class Scorer(msgspec.Struct, frozen=True):
-    """A loaded model: ``predict`` maps n rows to n rows. ``version`` and ``digest`` say which."""
-
-    predict: Any
-    signature: Any
-    version: str
-    digest: str
-    inline: bool = False
 
 
 def folder_of_job(home: Path, id: str) -> Path:  # noqa: A002

@@ -20,6 +20,7 @@ from tidegate.control.api.app import make_app
 from tidegate.control.api.services import Services
 from tidegate.control.experiments.service import ExperimentService
 from tidegate.control.figures import Figures
+from tidegate.control.jobs.queue import Queue
 from tidegate.control.registry.files import FilesRegistry
 from tidegate.control.releases.history import Line
 from tidegate.control.releases.look import Point
@@ -148,6 +149,7 @@ class Plane:
             releases=FakeReleases(self.store, self.clock),  # type: ignore[arg-type]
             experiments=ExperimentService(self.store, registry, settings, self.clock, "test"),
             figures=Figures(self.store, settings, self.clock, fresh=0.0),
+            jobs=Queue(self.store, settings.jobs, self.clock),
             access=self.access,
             settings=settings,
             clock=self.clock,

@@ -18,6 +18,7 @@ from tidegate.control.api.app import make_app
 from tidegate.control.api.services import Services
 from tidegate.control.experiments.service import ExperimentService
 from tidegate.control.figures import Figures
+from tidegate.control.jobs.queue import Queue
 from tidegate.keys import KeyFacts
 from tidegate.settings import Registry
 
@@ -37,6 +38,7 @@ class Port:
             releases=plane.service,
             experiments=ExperimentService(plane.store, registry, settings, clock, "one"),
             figures=Figures(plane.store, settings, clock, fresh=0.0),
+            jobs=Queue(plane.store, settings.jobs, clock),
             access=access,
             settings=settings,
             clock=clock,

@@ -1,0 +1,207 @@
+"""Results of a batch prediction, piece by piece: a file of answers, a file of rows without one, and a note that both are
+whole. A note is written last, so what it speaks of is there once and for all, whoever is killed when."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+from tidegate.control.jobs.arrow import need_arrow, table_of
+from tidegate.control.jobs.pieces import Bad, Format, Position, Scored
+from tidegate.errors import MissingExtra, UserError
+
+ROW, VERSION = "row", "model_version"
+SUFFIXES: Mapping[Format, str] = {"csv": "csv", "jsonl": "jsonl", "parquet": "parquet"}
+
+
+class Note(msgspec.Struct, frozen=True):
+    """What a finished piece holds, and where in the input the next one begins."""
+
+    end: Position
+    written: int
+    failed: int
+    header: tuple[str, ...] = ()
+
+
+class Chunks:
+    """In ``folder``; results carry ``version`` and the kept columns ``keep``."""
+
+    def __init__(self, folder: Path, form: Format, keep: Sequence[str], version: str) -> None:
+        self._folder = folder
+        self._form = form
+        self._keep = tuple(keep)
+        self._version = version
+        if form == "parquet":
+            need_arrow()
+
+    def finished(self) -> list[Note]:
+        """Of the pieces that are there, from the first without a gap."""
+        found: list[Note] = []
+        while (note := self._note(len(found))) is not None:
+            found.append(note)
+        return found
+
+    def write(self, index: int, parts: Sequence[Scored], bad: Sequence[Bad], end: Position) -> Note:
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        columns = [self._columns(part) for part in parts]
+        header = tuple(columns[0]) if columns else ()
+        with _whole(self._path(index, "part")) as file:
+            write_rows(file, self._form, columns, header)
+        with _whole(self._path(index, "bad")) as file:
+            file.writelines(b'{"row":%d,"reason":%s}\n' % (one.number, _encode(one.reason)) for one in bad)
+        note = Note(end, sum(len(part.numbers) for part in parts), len(bad), header)
+        with _whole(self._path(index, "note")) as file:
+            file.write(msgspec.json.encode(note))
+        return note
+
+    def join(self, results: Path, errors: Path) -> None:
+        """One file of each; whoever was there before is replaced."""
+        notes = self.finished()
+        header = next((note.header for note in notes if note.header), (ROW, *self._keep, VERSION))
+        parts = [self._path(index, "part") for index, note in enumerate(notes) if note.written]
+        with _whole(results) as file:
+            if self._form == "parquet":
+                _join_parquet(file, parts, header)
+            else:
+                if self._form == "csv":
+                    file.write(_csv_line(header))
+                _append(file, parts)
+        with _whole(errors) as file:
+            _append(file, [self._path(index, "bad") for index in range(len(notes))])
+
+    def remove(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _columns(self, part: Scored) -> dict[str, Any]:
+        columns: dict[str, Any] = {ROW: part.numbers}
+        columns |= dict(zip(self._keep, part.kept, strict=True))
+        columns |= part.columns
+        return columns | {VERSION: [self._version] * len(part.numbers)}
+
+    def _note(self, index: int) -> Note | None:
+        try:
+            return msgspec.json.decode(self._path(index, "note").read_bytes(), type=Note)
+        except FileNotFoundError:
+            return None
+
+    def _path(self, index: int, kind: str) -> Path:
+        return self._folder / f"{index:08d}.{kind}"
+
+
+class _whole:  # noqa: N801 - reads as a function
+    """A file that is there once it is whole and on the disk, under a name of its own until then."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
+
+    def __enter__(self) -> IO[bytes]:
+        self._file = self._fresh.open("wb")
+        return self._file
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        with self._file as file:
+            if kind is None:
+                file.flush()
+                os.fsync(file.fileno())
+        if kind is None:
+            self._fresh.replace(self._path)
+        else:
+            self._fresh.unlink(missing_ok=True)
+
+
+_encode = msgspec.json.encode
+
+
+def write_rows(file: IO[bytes], form: Format, parts: Sequence[Mapping[str, Any]], header: Sequence[str]) -> None:
+    if not parts:
+        return
+    if form == "jsonl":
+        for part in parts:
+            rows = zip(*(_plain(part[name]) for name in header), strict=True)
+            file.write(msgspec.json.Encoder().encode_lines([dict(zip(header, row, strict=True)) for row in rows]))
+    elif form == "csv":
+        for part in parts:
+            _write_csv(file, part)
+    else:
+        _write_parquet(file, parts)
+
+
+def _write_csv(file: IO[bytes], part: Mapping[str, Any]) -> None:
+    try:
+        need_arrow()
+    except MissingExtra:
+        import io
+
+        text = io.StringIO(newline="")
+        csv.writer(text, lineterminator="\n").writerows(zip(*map(_plain, part.values()), strict=True))
+        file.write(text.getvalue().encode())
+        return
+    from pyarrow import csv as arrow_csv  # type: ignore[import-untyped]
+
+    flat = {name: _flat(values) for name, values in part.items()}
+    arrow_csv.write_csv(table_of(flat), file, arrow_csv.WriteOptions(include_header=False))
+
+
+def _write_parquet(file: IO[bytes], parts: Sequence[Mapping[str, Any]]) -> None:
+    """As Arrow's own file, which costs little: what is joined in the end is Parquet."""
+    from pyarrow import ipc
+
+    tables = [table_of(part) for part in parts]
+    with ipc.new_file(file, tables[0].schema) as writer:
+        for table in tables:
+            writer.write_table(_as(table, tables[0].schema))
+
+
+def _join_parquet(file: IO[bytes], parts: Sequence[Path], header: Sequence[str]) -> None:
+    import pyarrow as pa
+    from pyarrow import ipc, parquet
+
+    if not parts:
+        parquet.write_table(pa.table({name: pa.array([], pa.string()) for name in header}), file)
+        return
+    schema = ipc.open_file(parts[0].read_bytes()).schema
+    with parquet.ParquetWriter(file, schema) as writer:
+        for part in parts:
+            with pa.memory_map(str(part)) as mapped:
+                writer.write_table(_as(ipc.open_file(mapped).read_all(), schema))
+
+
+def _as(table: Any, schema: Any) -> Any:
+    import pyarrow as pa
+
+    try:
+        return table.cast(schema)
+    except pa.ArrowException as error:
+        raise UserError(f"a kept column changes its type within the file: {error}; write csv or jsonl") from None
+
+
+def _append(file: IO[bytes], parts: Sequence[Path]) -> None:
+    for part in parts:
+        with part.open("rb") as piece:
+            shutil.copyfileobj(piece, file, 1 << 20)
+
+
+def _csv_line(names: Sequence[str]) -> bytes:
+    import io
+
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerow(names)
+    return text.getvalue().encode()
+
+
+def _plain(values: Any) -> Any:
+    return values.tolist() if hasattr(values, "tolist") else values
+
+
+def _flat(values: Any) -> Any:
+    """A cell of CSV is one value: lists become JSON text."""
+    if getattr(values, "ndim", 1) > 1 or (isinstance(values, list) and any(isinstance(v, list | dict) for v in values)):
+        return [_encode(value).decode() for value in _plain(values)]
+    return values
