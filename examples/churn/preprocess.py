@@ -49,6 +49,17 @@ def clean(rows: Iterable[Mapping[str, str]], counts: Counter[str]) -> Iterator[d
         yield {column: kept[column] for column in ("customer_id", *FEATURES, LABEL)}
 
 
+def write(rows: Iterable[Mapping[str, str]], target: Path) -> None:
+    """The file appears whole, or stays as it was."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = target.with_suffix(".new")
+    with fresh.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, ("customer_id", *FEATURES, LABEL))
+        writer.writeheader()
+        writer.writerows(rows)
+    fresh.replace(target)
+
+
 def _text(value: str | None) -> str:
     return (value or "").strip().lower().replace(" ", "_")
 
@@ -74,16 +85,8 @@ def _number(column: str, value: str | None, counts: Counter[str]) -> str:
 @click.option("--counts", "told", type=click.Path(dir_okay=False, path_type=Path), help="JSON file of what was done.")
 def main(source: Path, target: Path, told: Path | None) -> None:
     counts: Counter[str] = Counter()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = target.with_suffix(".new")
-    with (
-        source.open(encoding="utf-8-sig", newline="") as raw,
-        fresh.open("w", encoding="utf-8", newline="") as file,
-    ):
-        writer = csv.DictWriter(file, ("customer_id", *FEATURES, LABEL))
-        writer.writeheader()
-        writer.writerows(clean(csv.DictReader(raw), counts))
-    fresh.replace(target)
+    with source.open(encoding="utf-8-sig", newline="") as raw:
+        write(clean(csv.DictReader(raw), counts), target)
     if told is not None:
         told.write_text(json.dumps(dict(sorted(counts.items())), indent=2) + "\n", "utf-8")
     click.echo(f"{target}: {counts['kept']} customers of {counts['read']} rows")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -95,19 +94,6 @@ class ProductionRows:
             for row in connection.execution_options(yield_per=1000).execute(query):
                 features = {name: row.answers.get(name) for name in FEATURES}
                 yield {"customer_id": row.customer_id, **features, LABEL: row.churn}
-
-    def write_csv(self, path: Path) -> int:
-        """The number of rows. The file appears whole, or stays as it was."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh, written = path.with_suffix(".new"), 0
-        with fresh.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, ("customer_id", *FEATURES, LABEL))
-            writer.writeheader()
-            for row in self.labelled():
-                writer.writerow(row)
-                written += 1
-        fresh.replace(path)
-        return written
 
     @contextmanager
     def _changing(self) -> Iterator[sql.Connection]:

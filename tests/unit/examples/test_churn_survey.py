@@ -11,10 +11,11 @@ from typing import Any
 
 import httpx
 import pytest
+from click.testing import CliRunner
 
-from churn.generator import FEATURES, LABEL, make, records
-from churn.production import ProductionRows
+from churn.generator import FEATURES, LABEL, NUMBERS, TEXTS, make, records
 from churn.survey import LARGEST_BODY, Config, from_environment, make_app
+from churn.workflow import app as workflow
 
 ROW = {name: value for name, value in next(iter(records(make(1, seed=3)))).items() if name in FEATURES}
 
@@ -187,21 +188,23 @@ async def test_feedback_that_fails_leaves_the_row_waiting(tmp_path: Path) -> Non
         assert await counts(client) == {"rows": 1, "waiting": 0}
 
 
-async def test_the_production_set_is_written_as_the_training_reads_it(tmp_path: Path) -> None:
+async def test_the_production_set_becomes_a_table_that_can_be_trained_on(tmp_path: Path) -> None:
     async with survey(tmp_path, Tidegate()) as client:
         await submit(client, churned=False)
         await submit(client)
-    rows = ProductionRows(f"sqlite:///{tmp_path / 'new' / 'survey.db'}")
     file = tmp_path / "data" / "production.csv"
-    assert rows.write_csv(file) == 1
-    rows.close()
+    environment = {"DATABASE_URL": f"sqlite:///{tmp_path / 'new' / 'survey.db'}"}
+    done = CliRunner().invoke(workflow, ["features", "--output", str(file)], env=environment)
+    assert done.exit_code == 0, done.output
+    assert "1 customers of 1 labelled rows" in done.output
     with file.open(encoding="utf-8", newline="") as lines:
         (found,) = csv.DictReader(lines)
-    assert found == {
-        "customer_id": "c1",
-        **{name: "" if value is None else str(value) for name, value in ROW.items()},
-        LABEL: "no",
+    assert found.pop("customer_id") == "c1"
+    assert found.pop(LABEL) == "no"
+    assert {name: float(found[name]) if found[name] else None for name in NUMBERS} == {
+        name: ROW[name] for name in NUMBERS
     }
+    assert {name: found[name] for name in TEXTS} == {name: ROW[name] for name in TEXTS}
 
 
 def test_the_environment_says_where_everything_is() -> None:

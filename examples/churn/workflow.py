@@ -1,0 +1,106 @@
+"""The steps of the workflows in ``dags/`` that run in the project's own environment.
+
+python -m churn.workflow features                # data/production.csv, of the labelled rows of the survey
+python -m churn.workflow evaluate FOLDER         # whether the training in FOLDER is good enough; 99: it is not
+python -m churn.workflow register FOLDER --key K # the version of it; with one key there is one version
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import click
+
+from churn.preprocess import clean, write
+from churn.production import ProductionRows
+from churn.survey import from_environment
+
+SKIP = 99
+"""Airflow's BashOperator takes this exit code for "skip me and what follows"."""
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+META = (
+    "task",
+    "target",
+    "metrics",
+    "gate",
+    "rows",
+    "origins",
+    "data_digest",
+    "config_digest",
+    "model_digest",
+    "run_id",
+)
+
+
+@click.group(help=__doc__)
+def app() -> None: ...
+
+
+@app.command()
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), default=Path("data/production.csv"))
+def features(output: Path) -> None:
+    rows = ProductionRows(from_environment(os.environ).database)
+    counts: Counter[str] = Counter()
+    try:
+        as_text = (
+            {name: "" if value is None else str(value) for name, value in row.items()} for row in rows.labelled()
+        )
+        write(clean(as_text, counts), output)
+    finally:
+        rows.close()
+    click.echo(f"{output}: {counts['kept']} customers of {counts['read']} labelled rows")
+
+
+@app.command()
+@click.argument("folder", type=FOLDER)
+def evaluate(folder: Path) -> None:
+    gate = _report(folder)["gate"]
+    click.echo(f"{'accepted' if gate['accepted'] else 'refused'}: {gate['reason']}")
+    raise SystemExit(0 if gate["accepted"] else SKIP)
+
+
+@app.command()
+@click.argument("folder", type=FOLDER)
+@click.option("--key", required=True, help="Name of the training.")
+def register(folder: Path, key: str) -> None:
+    report = _report(folder)
+    name = report["name"]
+    # Of a model that nobody registered yet there is no list.
+    known = json.loads(_tidegate("model", "list", name, "--json", good=False) or "[]")
+    version = next((one["version"] for one in known if one["metadata"].get("training") == key), None)
+    if version is None:
+        aliases = ["challenger"] if any("champion" in one["aliases"] for one in known) else ["challenger", "champion"]
+        meta = {"training": key, "family": report["best"]["family"]} | {
+            field: value if isinstance(value, str) else json.dumps(value)
+            for field in META
+            if (value := report.get(field))
+        }
+        source = f"runs:/{report['run_id']}/model" if report.get("run_id") else str(folder / "model.joblib")
+        words = [word for alias in aliases for word in ("--alias", alias)]
+        words += [word for field, value in meta.items() for word in ("--meta", f"{field}={value}")]
+        profile = str(folder / "profile.json")
+        made = json.loads(_tidegate("model", "register", name, source, "--profile", profile, "--json", *words))
+        version = made["version"]
+    click.echo(f"models:/{name}/{version}")
+
+
+def _report(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "report.json").read_text("utf-8"))
+    return found
+
+
+def _tidegate(*words: str, good: bool = True) -> str:
+    done = subprocess.run([sys.executable, "-m", "tidegate", *words], capture_output=True, text=True, check=False)
+    if done.returncode != 0 and good:
+        raise click.ClickException(done.stderr.strip())
+    return done.stdout if done.returncode == 0 else ""
+
+
+if __name__ == "__main__":
+    app()
