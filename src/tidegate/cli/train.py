@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,9 +17,6 @@ from tidegate.cli.registered import one_line
 if TYPE_CHECKING:
     from tidegate.control.training.fit import Telling
     from tidegate.control.training.result import Trained
-    from tidegate.control.training.serving import Scorer
-    from tidegate.settings import Trust
-    from tidegate.types import ModelRef
 
 REFUSED = 1
 
@@ -37,50 +34,24 @@ def train(training: Path, no_register: bool, output: Path | None, config: Path |
 
     Exit code 1 means that the new model was refused; its report says why.
     """
-    from tidegate.config import discover, load_section, load_settings
+    from tidegate.apps.training import FOLDER, parts_of, read_config
+    from tidegate.config import discover, load_settings
     from tidegate.control.registry.base import open_registry
-    from tidegate.control.training.config import TrainingConfig, broken_rules
-    from tidegate.control.training.tracking import Tracking
-    from tidegate.control.training.train import Parts, champion_of
+    from tidegate.control.training.train import champion_of
     from tidegate.control.training.train import train as run
 
     file, dotenv = discover(config, os.environ)
     loaded = load_settings(file, environment=os.environ, dotenv=dotenv)
-    plan = load_section(training, TrainingConfig, broken_rules)
+    plan = read_config(training)
     key = f"t-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
     registry = open_registry(loaded.settings.registry, loaded.settings.trust, base=loaded.base)
+    folder = output.absolute() if output is not None else loaded.base / FOLDER / key
     with one_line(), _shown(as_json) as tell:
-        parts = Parts(
-            registry=registry,
-            tracking=Tracking(loaded.settings.registry),
-            opening=opening(loaded.settings.trust),
-            base=training.absolute().parent,
-            folder=output.absolute() if output is not None else loaded.base / "run" / "training" / key,
-            tell=tell,
-        )
+        parts = parts_of(loaded, registry, training, folder, tell=tell)
         trained = run(plan, parts, key=key, champion=champion_of(registry, plan.name), register=not no_register)
     _print(trained, as_json)
     if not trained.accepted:
         raise SystemExit(REFUSED)
-
-
-def opening(trust: Trust) -> Any:
-    """Loads registered models as a server does; those of the registry that is configured are trusted here, where the
-    operator asks for it."""
-    import msgspec
-
-    from tidegate.serving.runtimes.load import load_model
-
-    class Opened(msgspec.Struct, frozen=True):
-        predict: Any
-        signature: Any
-
-    def load(ref: ModelRef) -> Scorer:
-        trusted = msgspec.structs.replace(trust, pickles=(*trust.pickles, ref.uri))
-        found = load_model(ref, trusted)
-        return Opened(found.runtime.predict, found.signature)
-
-    return load
 
 
 @contextlib.contextmanager

@@ -88,12 +88,6 @@ class Events(Repository):
                 found.setdefault(row.request_id, event_of(row))
         return found
 
-    def count_between(self, endpoint: str, start: float, end: float) -> int:
-        """Of [start, end)."""
-        query = select(func.count()).select_from(events)
-        wanted = query.where(events.c.endpoint == endpoint, events.c.time >= start, events.c.time < end)
-        return int(self._connection.execute(wanted).scalar_one())
-
     def count(self) -> int:
         return int(self._connection.execute(select(func.count()).select_from(events)).scalar_one())
 

@@ -22,8 +22,8 @@ HANDLERS: Mapping[str, str] = {
     "batch": "tidegate.control.jobs.batch:run",
     "notify": "tidegate.control.monitoring.notify:run",
     "report": "tidegate.control.monitoring.reports:run",
-    "train": "tidegate.control.training.train:run",
-    "retrain": "tidegate.control.training.retrain:run",
+    "train": "tidegate.apps.training:run_train",
+    "retrain": "tidegate.apps.training:run_retrain",
     "dvc-pull": "tidegate.integrations.dvc:run_pull",
     "dvc-push": "tidegate.integrations.dvc:run_push",
 }

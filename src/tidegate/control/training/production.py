@@ -63,7 +63,7 @@ def labelled(
         }
         newest = list(truths)[-MOST_ROWS:]
         events = unit.events.by_request_ids(newest)
-        predictions = unit.events.count_between(endpoint, since, until)
+        predictions = sum(unit.events.made(endpoint, since, until).values())
     found = [events[name] for name in newest if name in events and events[name].endpoint == endpoint]
     table = table_of(found, names)
     if table.unreadable:
