@@ -79,4 +79,7 @@ class Project:
         return said
 
     def tidegate(self, *words: str) -> str:
-        return self.command(sys.executable, "-m", "tidegate", *words)
+        return self.python("-m", "tidegate", *words)
+
+    def python(self, *words: str) -> str:
+        return self.command(sys.executable, *words)

@@ -33,8 +33,8 @@ from churn.generator import FEATURES, LEFT, STAYED
 from churn.production import ProductionRows, Submission
 
 LARGEST_BODY = 64 * 1024
-METRIC = "accuracy"
-"""Name under which Tidegate's monitor looks for outcomes."""
+LABEL_METRIC, STAYED_METRIC = "accuracy", "stayed"
+"""What happened, for monitoring and releases; and whether it is what we wanted, for experiments."""
 
 
 class Config(msgspec.Struct, frozen=True):
@@ -116,9 +116,13 @@ async def _learn(request: Request, request_id: str, left: bool) -> None:
     """Tidegate first: feedback that comes twice is the same as once, so that whoever saw a failure just asks again."""
     if not await run_in_threadpool(_rows(request).knows, request_id):
         raise HTTPException(404, f"no survey has the request id {request_id}")
-    told = {"request_id": request_id, "metric": METRIC, "label": LEFT if left else STAYED}
     config: Config = request.app.state.config
-    await _call(request, "/feedback", {**told, "endpoint": config.endpoint}, {})
+    about = {"request_id": request_id, "endpoint": config.endpoint}
+    told = [
+        {**about, "metric": LABEL_METRIC, "label": LEFT if left else STAYED},
+        {**about, "metric": STAYED_METRIC, "value": not left},
+    ]
+    await _call(request, "/feedback", told, {})
     await run_in_threadpool(_rows(request).label, request_id, left)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import yaml
 
 from churn.preprocess import clean, write
 from churn.production import ProductionRows
@@ -68,26 +69,42 @@ def evaluate(folder: Path) -> None:
 @app.command()
 @click.argument("folder", type=FOLDER)
 @click.option("--key", required=True, help="Name of the training.")
-def register(folder: Path, key: str) -> None:
+@click.option("--alias", "alias", default="challenger")
+def register(folder: Path, key: str, alias: str) -> None:
     report = _report(folder)
     name = report["name"]
     # Of a model that nobody registered yet there is no list.
     known = json.loads(_tidegate("model", "list", name, "--json", good=False) or "[]")
     version = next((one["version"] for one in known if one["metadata"].get("training") == key), None)
     if version is None:
-        aliases = ["challenger"] if any("champion" in one["aliases"] for one in known) else ["challenger", "champion"]
+        aliases = [alias] if any("champion" in one["aliases"] for one in known) else [alias, "champion"]
         meta = {"training": key, "family": report["best"]["family"]} | {
             field: value if isinstance(value, str) else json.dumps(value)
             for field in META
             if (value := report.get(field))
         }
         source = f"runs:/{report['run_id']}/model" if report.get("run_id") else str(folder / "model.joblib")
-        words = [word for alias in aliases for word in ("--alias", alias)]
+        words = [word for name_ in aliases for word in ("--alias", name_)]
         words += [word for field, value in meta.items() for word in ("--meta", f"{field}={value}")]
         profile = str(folder / "profile.json")
         made = json.loads(_tidegate("model", "register", name, source, "--profile", profile, "--json", *words))
         version = made["version"]
     click.echo(f"models:/{name}/{version}")
+
+
+@app.command()
+@click.argument("model")
+def experiment(model: str) -> None:
+    """``AB_ENABLED`` and ``AB_BUCKET_B_PCT`` say whether, and for how many of the customers."""
+    if os.environ.get("AB_ENABLED", "true").strip().lower() in ("0", "false", "no", "off"):
+        click.echo("AB_ENABLED is off: no experiment")
+        return
+    spec = yaml.safe_load((Path(__file__).parent / "experiment.yaml").read_text("utf-8"))
+    spec["arms"][0] |= {"model": model, "share": float(os.environ.get("AB_BUCKET_B_PCT") or spec["arms"][0]["share"])}
+    Path("run").mkdir(exist_ok=True)
+    file = Path("run") / "experiment.json"
+    file.write_text(json.dumps(spec), "utf-8")
+    click.echo(_tidegate("experiment", "start", str(file), "--reason", "which model keeps more customers").strip())
 
 
 def _report(folder: Path) -> dict[str, Any]:

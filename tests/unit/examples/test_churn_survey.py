@@ -108,7 +108,8 @@ async def test_what_became_of_the_customer_is_told_and_kept(tmp_path: Path, at_o
         assert await counts(client) == {"rows": 1, "waiting": 0}
     path, body = tidegate.bodies[1]
     assert path == "/feedback"
-    assert body == {"request_id": told["request_id"], "metric": "accuracy", "label": "yes", "endpoint": "churn"}
+    about = {"request_id": told["request_id"], "endpoint": "churn"}
+    assert body == [{**about, "metric": "accuracy", "label": "yes"}, {**about, "metric": "stayed", "value": False}]
 
 
 async def test_an_answer_that_was_left_out_is_missing(tmp_path: Path) -> None:
