@@ -22,6 +22,7 @@ NOT_SETTINGS: Mapping[str, str] = {
     "TIDEGATE_URL": "Address of the server that `tidegate predict` calls.",
     "TIDEGATE_CONTROL": "Address of the control plane that `tidegate release` and its like call.",
     "TIDEGATE_KEY": "Key that `tidegate predict` and the commands of the control plane send.",
+    "TIDEGATE_API_KEY": "Key that the operators for Airflow send, where no connection has one.",
     "TIDEGATE_START_METHOD": "How `server.workers` processes start: `fork` (the default on Linux) or `spawn` (elsewhere).",
     "TIDEGATE_HANG_SECONDS": "A serving process without a sign of life for so long is replaced; 30 by default.",
 }
