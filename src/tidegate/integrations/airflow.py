@@ -61,6 +61,10 @@ class TidegateOperator(BaseOperator):  # type: ignore[misc]
     ui_color: ClassVar[str] = "#d5eef2"
     cancels: ClassVar[bool] = True
     """Whether a killed task takes back what it asked for."""
+    again: ClassVar[bool] = True
+    """Whether another try of the task does once more what has failed."""
+    enough: Sequence[str] = ()
+    """States that are waited for, beside those in which it has ended."""
 
     def __init__(
         self,
@@ -94,11 +98,15 @@ class TidegateOperator(BaseOperator):  # type: ignore[misc]
                     body,
                     key_of(context),
                     wait=self.wait,
+                    again=self.again,
+                    enough=self.enough,
                     every=self.poll_seconds,
                     began=self._began,
                     told=self._told,
                 )
-        except (Ended, Refused) as error:
+        except Ended as error:
+            raise (AirflowException if self.again else AirflowFailException)(str(error)) from None
+        except Refused as error:
             raise AirflowException(str(error)) from None
         except UserError as error:  # another try would be told the same
             raise AirflowFailException(str(error)) from None
@@ -129,10 +137,20 @@ class TidegateOperator(BaseOperator):  # type: ignore[misc]
 
 
 class RetrainOperator(TidegateOperator):
-    """Retrains the model of an endpoint as its ``monitor.retrain`` says. XCom gets the retraining."""
+    """Retrains the model of an endpoint as its ``monitor.retrain`` says. XCom gets the retraining; its ``state`` is
+    ``refused`` where the gate kept the champion. ``wait_for_release``: until what follows has ended too."""
 
-    def __init__(self, *, endpoint: str, mode: str | None = None, reason: str | None = None, **more: Any) -> None:
+    def __init__(
+        self,
+        *,
+        endpoint: str,
+        mode: str | None = None,
+        reason: str | None = None,
+        wait_for_release: bool = False,
+        **more: Any,
+    ) -> None:
         super().__init__(path="/retrainings", body=_given(endpoint=endpoint, mode=mode, reason=reason), **more)
+        self.enough = () if wait_for_release else ("accepted", "releasing")
 
 
 class ReportOperator(TidegateOperator):
@@ -160,7 +178,7 @@ class MonitorOperator(TidegateOperator):
 
 
 class BaselineOperator(TidegateOperator):
-    """Makes what production is compared with; ``body`` is that of ``POST /api/v1/baselines``."""
+    """Makes what production is compared with; ``body`` is that of ``POST /api/v1/baselines``. Done at once."""
 
     def __init__(self, *, body: Mapping[str, Any], **more: Any) -> None:
         super().__init__(path="/baselines", body=body, **more)
@@ -174,10 +192,11 @@ class BatchOperator(TidegateOperator):
 
 
 class ReleaseOperator(TidegateOperator):
-    """Starts a release, and waits until it is promoted. One that is rolled back fails the task; a killed task leaves the
-    release to the control plane, which goes on with it or takes it back by its own rules."""
+    """Starts a release, and waits until it is promoted. One that is rolled back fails the task for good: nothing is released
+    twice because a task is tried twice. A killed task leaves the release to the control plane and its rules."""
 
     cancels: ClassVar[bool] = False
+    again: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from hashlib import sha256
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,8 +26,10 @@ LONGEST_PAUSE = 30.0
 NOT_NOW = frozenset({408, 429, 502, 503, 504})
 HERE = ("all://127.0.0.1", "all://localhost", "all://[::1]")
 """No proxy of the environment reaches this machine, nor is the key its business."""
-GOOD = frozenset({"done", "promoted", "completed"})
-BAD = frozenset({"failed", "cancelled", "rejected", "rolled_back"})
+GOOD = frozenset({"done", "promoted", "refused", "ended"})
+"""States in which something has ended. A retraining that its gate refused has done what it was to do."""
+BAD = frozenset({"failed", "cancelled", "rolled_back"})
+JOBS = ("/jobs/", "/batch-jobs/")
 
 
 class Away(Refused):
@@ -101,9 +103,14 @@ class Control:
         return Started(_object(answer), place, answer.headers.get("idempotent-replayed") == "true")
 
     def follow(
-        self, place: str, every: float, told: Callable[[dict[str, Any]], None] = lambda _: None
+        self,
+        place: str,
+        every: float,
+        told: Callable[[dict[str, Any]], None] = lambda _: None,
+        enough: Collection[str] = (),
     ) -> dict[str, Any]:
-        """Looks every so many seconds until it has ended, well or not; ``told`` gets each new state or progress."""
+        """Looks every so many seconds until it has ended, well or not, or is in a state that is ``enough``; ``told`` gets
+        each new state or progress."""
         last: Any = None
         while True:
             found = self.get(place)
@@ -111,7 +118,7 @@ class Control:
             if now != last:
                 told(found)
                 last = now
-            if found.get("state") in GOOD | BAD:
+            if has_ended(found) or found["state"] in enough:
                 return found
             self._sleep(every)
 
@@ -151,37 +158,56 @@ def ask(
     key: str,
     *,
     wait: bool = True,
+    again: bool = True,
+    enough: Collection[str] = (),
     every: float = 5.0,
     began: Callable[[str], None] = lambda _: None,
     told: Callable[[dict[str, Any]], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Starts what ``path`` starts, or finds what the same key started before, and gives it as it ended. One that an earlier
-    try saw fail is tried again. ``began`` gets its place. Raises Ended when it ends without success."""
+    """Starts what ``path`` starts, or finds what the same key started before, and gives it as it ended.
+
+    With ``again``, what an earlier try saw fail is done once more: a job goes on after its finished steps, anything else
+    begins anew. ``began`` gets the place of what is waited for. Raises Ended when it ends without success.
+    """
     started = control.post(path, body, key=key)
-    if not started.place:
-        return started.body
-    began(started.place)
     found = started.body
-    if started.repeated:
+    while started.repeated and started.place and again:
         found = control.get(started.place)
         if found.get("cancelling"):
             found = control.follow(started.place, every, told)
-        if found.get("state") in BAD:
-            # Its own key: the next try may have to do this too.
-            attempt = f"{key}/again-{found.get('revision', 0)}"
-            found = control.post(f"{started.place}/retry", key=attempt).body
+        if found.get("state") not in BAD:
+            break
+        key = f"{key}/again-{found.get('revision', 0)}"
+        if started.place.startswith(JOBS):
+            found = control.post(f"/jobs/{started.place.rpartition('/')[2]}/retry", key=key).body
+            break
+        started = control.post(path, body, key=key)
+        found = started.body
+    if not started.place or "state" not in found:
+        return found
+    began(started.place)
     if not wait:
         return found
-    found = control.follow(started.place, every, told)
-    if found.get("state") in BAD:
-        why = found.get("error") or found.get("reason") or "the control plane says no more"
+    found = control.follow(started.place, every, told, enough)
+    if found["state"] in BAD:
+        why = found.get("error") or found.get("reason") or _last_event(found) or "the control plane says no more"
         raise Ended(f"{started.place.strip('/')} is {found['state']}: {why}", str(found["state"]))
     return found
 
 
+def has_ended(found: Mapping[str, Any]) -> bool:
+    """What has no state is no work: it is there at once."""
+    return found.get("state", "done") in GOOD | BAD
+
+
+def _last_event(found: Mapping[str, Any]) -> str:
+    events = found.get("events")
+    return str(events[-1].get("text", "")) if events else ""
+
+
 def newest_drift(control: Control, endpoint: str, variant: str = "baseline") -> dict[str, Any] | None:
     """The newest report of a window that is over, or None."""
-    found = control.get("/drift-reports", endpoint=endpoint, variant=variant, limit=20).get("items", [])
+    found = control.get("/drift-reports", endpoint=endpoint, limit=50).get("items", [])
     over = [report for report in found if report.get("complete") and report.get("variant") == variant]
     return over[0] if over else None
 

@@ -124,6 +124,37 @@ def test_a_second_try_lets_a_cancelled_job_end_before_it_starts_it_again() -> No
     assert ask(script.control(), "/reports", {}, "k")["state"] == "done"
 
 
+def test_what_is_no_job_begins_anew_in_a_second_try() -> None:
+    place = {"Location": "/api/v1/retrainings/t1"}
+    script = Script(
+        (202, {"state": "queued"}, place | REPLAYED),
+        (200, {"state": "failed", "revision": 3}),
+        (202, {"state": "queued"}, {"Location": "/api/v1/retrainings/t2"}),
+        (200, {"state": "promoted"}),
+    )
+    assert ask(script.control(), "/retrainings", {"endpoint": "iris"}, "k")["state"] == "promoted"
+    assert script.paths()[2:] == ["POST /retrainings", "GET /retrainings/t2"]
+    assert script.asked[2].headers["idempotency-key"] == "k/again-3"
+
+
+def test_a_release_that_was_rolled_back_is_not_begun_again() -> None:
+    rolled = {"state": "rolled_back", "reason": "errors"}
+    script = Script((201, {"state": "ramping"}, {"Location": "/api/v1/releases/r1"} | REPLAYED), (200, rolled))
+    with pytest.raises(Ended, match="releases/r1 is rolled_back: errors"):
+        ask(script.control(), "/releases", {}, "k", again=False)
+    assert script.paths() == ["POST /releases", "GET /releases/r1"]
+
+
+def test_a_state_may_be_enough() -> None:
+    script = Script(started(), (200, {"state": "training"}), (200, {"state": "releasing"}))
+    assert ask(script.control(), "/retrainings", {}, "k", enough=("accepted", "releasing"))["state"] == "releasing"
+
+
+def test_what_has_no_state_is_there_at_once() -> None:
+    script = Script((201, {"name": "summer", "rows": 9}, {"Location": "/api/v1/baselines/summer"}))
+    assert ask(script.control(), "/baselines", {}, "k")["name"] == "summer"
+
+
 @pytest.mark.parametrize(
     "reply",
     [
