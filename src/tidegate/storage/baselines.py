@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import Sequence
 
-from sqlalchemy import delete, literal, select, tuple_
+from sqlalchemy import delete, func, literal, select, tuple_
 
 from tidegate.storage.base import Repository, fields_of
 from tidegate.storage.records import BaselineRow
@@ -31,6 +31,14 @@ class Baselines(Repository):
         ).scalar()
         return digest
 
+    def version_of(self, name: str) -> str:
+        """Of its model, or the state of its file; empty where there is none."""
+        return self._connection.execute(select(baselines.c.version).where(baselines.c.name == name)).scalar() or ""
+
+    def name_of(self, digest: str) -> str | None:
+        """A name under which a profile is kept; without its body."""
+        return self._connection.execute(select(baselines.c.name).where(baselines.c.digest == digest).limit(1)).scalar()
+
     def by_digest(self, digest: str) -> BaselineRow | None:
         return self._row(BaselineRow, select(baselines).where(baselines.c.digest == digest).limit(1))
 
@@ -47,6 +55,9 @@ class Baselines(Repository):
             last = select(baselines.c.created, baselines.c.name).where(baselines.c.name == cursor).scalar_subquery()
             query = query.where(tuple_(baselines.c.created, baselines.c.name) < last)
         return self._rows(BaselineRow, query)
+
+    def count(self) -> int:
+        return int(self._connection.execute(select(func.count()).select_from(baselines)).scalar_one())
 
     def delete(self, name: str) -> bool:
         return self._connection.execute(delete(baselines).where(baselines.c.name == name)).rowcount == 1

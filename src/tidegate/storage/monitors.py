@@ -47,6 +47,20 @@ class Monitors(Repository):
         query = _between(profiles, endpoint, since, until, variant)
         return self._rows(ProfileRow, query.limit(limit))
 
+    def newest_profile(self, endpoint: str, variant: str, start: float | None = None) -> ProfileRow | None:
+        """Of the window that starts at ``start``, the version with the most rows; else of the newest window."""
+        table = profiles.c
+        query = select(profiles).where(table.endpoint == endpoint, table.variant == variant)
+        if start is not None:
+            query = query.where(table.start == start)
+        return self._row(ProfileRow, query.order_by(table.start.desc(), table.rows.desc()).limit(1))
+
+    def newest_performance(self, endpoint: str, variant: str, version: str, basis: str) -> PerformanceRow | None:
+        table = performance.c
+        query = select(performance).where(table.endpoint == endpoint, table.variant == variant)
+        query = query.where(table.version == version, table.basis == basis)
+        return self._row(PerformanceRow, query.order_by(table.start.desc()).limit(1))
+
     def put_performance(self, row: PerformanceRow) -> None:
         """Replaces the one of the same window and basis."""
         self._put(performance, row, ("endpoint", "variant", "version", "basis", "start"))
@@ -56,6 +70,12 @@ class Monitors(Repository):
     ) -> list[PerformanceRow]:
         """Of windows that start in [since, until), in the order of time."""
         return self._rows(PerformanceRow, _between(performance, endpoint, since, until, variant).limit(limit))
+
+    def first_performance(self, endpoint: str, version: str, basis: str, limit: int) -> list[PerformanceRow]:
+        """Of a version under whatever variant, the oldest first."""
+        table = performance.c
+        query = select(performance).where(table.endpoint == endpoint, table.version == version, table.basis == basis)
+        return self._rows(PerformanceRow, query.order_by(table.start, table.variant).limit(limit))
 
     def put_report(self, row: DriftReportRow) -> None:
         """Replaces the one of the same id: a window is checked again as its rows come in."""

@@ -213,3 +213,170 @@ REPORT: dict[str, Any] = {
     ],
     "drifted": ["petal length"],
 }  # fmt: skip
+COLUMN_RESULT: dict[str, Any] = {
+    "column": "petal length",
+    "kind": "number",
+    "method": "psi",
+    "statistic": 0.41,
+    "floor": 0.1,
+    "threshold": 0.1,
+    "p_value": 1e-9,
+    "q_value": 4e-9,
+    "drifted": True,
+    "reference_rows": 12000,
+    "rows": 4180,
+}
+DRIFT_REPORT: dict[str, Any] = {
+    "id": "d-9c2ab7714f1e09aa",
+    "endpoint": "iris",
+    "variant": "baseline",
+    "version": "3",
+    "baseline": "iris@3",
+    "start": 1795262400.0,
+    "seconds": 3600.0,
+    "created": 1795266003.2,
+    "rows": 4180,
+    "complete": True,
+    "drifted": True,
+    "columns": [COLUMN_RESULT],
+    "findings": [
+        {
+            "check": "missing", "column": "sepal width", "value": 0.12, "reference": 0.001, "bound": 0.051,
+            "count": 502, "rows": 4180, "broken": True,
+        }
+    ],
+}  # fmt: skip
+PERFORMANCE: dict[str, Any] = {
+    "endpoint": "iris",
+    "variant": "baseline",
+    "version": "3",
+    "basis": "prediction",
+    "start": 1795258800.0,
+    "seconds": 3600.0,
+    "labels": 512,
+    "predictions": 4110,
+    "task": "classification",
+    "metrics": {"accuracy": {"value": 0.94, "low": 0.92, "high": 0.96}},
+}
+MONITOR: dict[str, Any] = {
+    "endpoint": "iris",
+    "reference": "training",
+    "window_seconds": 3600.0,
+    "every_seconds": 30.0,
+    "window": 1795266000.0,
+    "looked": 1795267190.4,
+    "lag_seconds": 2.1,
+    "cursor": 88213,
+    "newest": 1795267189.9,
+    "read": 90001,
+    "firing": 1,
+    "variants": [
+        {
+            "variant": "baseline",
+            "version": "3",
+            "baseline": "iris@3",
+            "digest": "sha256:77aa",
+            "rows": 1402,
+            "report": "d-9c2ab7714f1e09aa",
+            "start": 1795262400.0,
+            "complete": True,
+            "drifted": ["petal length"],
+            "broken": ["missing: sepal width"],
+            "performance": PERFORMANCE,
+        }
+    ],
+}
+HEAT: dict[str, Any] = {
+    "endpoint": "iris",
+    "variant": "baseline",
+    "seconds": 3600.0,
+    "starts": [1795258800.0, 1795262400.0],
+    "reports": ["d-71c2ab9714f1e09b", "d-9c2ab7714f1e09aa"],
+    "versions": ["3", "3"],
+    "rows": [3990, 4180],
+    "notes": ["", ""],
+    "columns": [
+        {
+            "column": "petal length",
+            "method": ["psi", "psi"],
+            "statistic": [0.02, 0.41],
+            "threshold": [0.1, 0.1],
+            "ratio": [0.2, 4.1],
+            "drifted": [False, True],
+        }
+    ],
+}
+DISTRIBUTION: dict[str, Any] = {
+    "endpoint": "iris",
+    "variant": "baseline",
+    "version": "3",
+    "baseline": "iris@3",
+    "column": "petal length",
+    "start": 1795262400.0,
+    "seconds": 3600.0,
+    "rows": 4180,
+    "reference_rows": 12000,
+    "bars": [{"label": "1 to 1.5", "low": 1.0, "high": 1.5, "then": 0.32, "now": 0.11}],
+    "result": COLUMN_RESULT,
+}
+ALERT: dict[str, Any] = {
+    "id": "a-714f1e09aa9c2ab7",
+    "endpoint": "iris",
+    "rule": "drift:baseline:petal length",
+    "source": "drift",
+    "variant": "baseline",
+    "version": "3",
+    "column": "petal length",
+    "state": "firing",
+    "statistic": "psi",
+    "value": 0.41,
+    "threshold": 0.1,
+    "rows": 4180,
+    "reference_rows": 12000,
+    "window": 1795262400.0,
+    "window_seconds": 3600.0,
+    "broken": 1,
+    "right": 0,
+    "created": 1795266003.2,
+    "changed": 1795266003.2,
+    "fired": 1795266003.2,
+    "notified": 1795266003.2,
+    "told": "firing",
+    "report": "d-9c2ab7714f1e09aa",
+    "text": "petal length of iris (baseline, version 3): psi 0.41, more than 0.1, in 4,180 rows; 12,000 in the baseline iris@3",
+    "command": "tidegate monitor show iris --column 'petal length'",
+}
+ALERT_LINE: dict[str, Any] = {
+    "revision": 0,
+    "time": 1795266003.2,
+    "state": "firing",
+    "change": {"event": "fired", "before": "ok", "after": "firing", "value": 0.41, "threshold": 0.1, "notified": True},
+}
+SILENCE: dict[str, Any] = {"seconds": 3600, "reason": "the campaign of November; it is known"}
+UNSILENCE: dict[str, Any] = {"reason": "the campaign is over"}
+BASELINE: dict[str, Any] = {
+    "name": "november",
+    "endpoint": "iris",
+    "model": "iris",
+    "version": "3",
+    "digest": "sha256:77aa",
+    "created": 1795260000.0,
+    "rows": 12000,
+    "columns": [
+        {"name": "petal length", "kind": "number", "rows": 12000, "missing": 3, "mean": 3.76, "low": 1.0, "high": 6.9}
+    ],
+}
+CREATE_BASELINE: dict[str, Any] = {
+    "name": "november",
+    "endpoint": "iris",
+    "production": {"since": 1794662400.0, "until": 1795267200.0},
+    "reason": "a quiet week",
+}
+BATCH: dict[str, Any] = {
+    "endpoint": "iris",
+    "source": "upload:u-2f9f7c0f3fd24c1c8a53d1f4c0e2b6aa",
+    "format": "csv",
+    "keep": ["flower"],
+    "reason": "the November list",
+}
+UPLOAD: dict[str, Any] = {"source": "upload:u-2f9f7c0f3fd24c1c8a53d1f4c0e2b6aa", "bytes": 48213}

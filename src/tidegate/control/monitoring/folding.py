@@ -1,0 +1,110 @@
+"""New predictions into the profiles of their windows. Events in, profiles and counts out.
+
+A prediction belongs to the window that its own time is in, however late it is read. Forced requests are left out, as they
+are of releases and experiments; what a shadow was asked is a variant of its own. An event that cannot be made into rows
+is counted and passed over: it must not keep the others from being looked at.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from tidegate.control.monitoring import profiles, rows
+from tidegate.control.monitoring.profiles import Profile
+from tidegate.control.monitoring.state import WindowKey, named, start_of
+from tidegate.observations import PredictionEvent
+
+LATEST = 1e12
+"""Seconds; later times are nobody's."""
+
+
+class Reference(msgspec.Struct, frozen=True):
+    """A baseline: its name, the digest under which windows keep its bins, and its profile. ``names`` are those of a
+    matrix's columns, by input, where the model's signature knows them and the profile does not."""
+
+    name: str
+    digest: str
+    profile: Profile
+    names: Mapping[str, Sequence[str]] = {}
+
+
+class Folded(msgspec.Struct, frozen=True, kw_only=True):
+    windows: Mapping[WindowKey, Profile]
+    counted: Mapping[str, int]
+    """Rows by the start of their window; without forced ones and shadows."""
+    newest: float
+    read: int
+    forced: int
+    unreadable: int
+    without: int
+
+
+Find = Callable[[PredictionEvent], Reference | None]
+Known = Callable[[WindowKey], Profile | None]
+
+
+def fold(
+    events: Sequence[PredictionEvent],
+    seconds: float,
+    find: Find,
+    known: Known,
+    is_shadow: Callable[[PredictionEvent], bool],
+) -> Folded:
+    """``find`` gives what an event is compared with, ``known`` the profile of a window as it is so far."""
+    groups: dict[WindowKey, list[PredictionEvent]] = {}
+    references: dict[str, Reference] = {}
+    counted: dict[str, int] = {}
+    read = forced = unreadable = without = 0
+    newest = 0.0
+    for event in events:
+        read += event.rows
+        if not (math.isfinite(event.time) and 0 <= event.time < LATEST):
+            unreadable += event.rows
+            continue
+        newest = max(newest, event.time)
+        if event.forced:
+            forced += event.rows
+            continue
+        start = start_of(event.time, seconds)
+        if not is_shadow(event):
+            counted[named(start)] = counted.get(named(start), 0) + event.rows
+        reference = find(event)
+        if reference is None:
+            without += event.rows
+            continue
+        references[reference.digest] = reference
+        groups.setdefault(WindowKey(event.variant, event.version, reference.digest, start), []).append(event)
+    windows: dict[WindowKey, Profile] = {}
+    for key, group in groups.items():
+        profile, bad = _added(references[key.baseline], known(key), group)
+        unreadable += bad
+        if profile is not None:
+            windows[key] = profile
+    return Folded(
+        windows=windows,
+        counted=counted,
+        newest=newest,
+        read=read,
+        forced=forced,
+        unreadable=unreadable,
+        without=without,
+    )
+
+
+def _added(
+    reference: Reference, window: Profile | None, events: Sequence[PredictionEvent]
+) -> tuple[Profile | None, int]:
+    """The window with these events, and how many rows of them could not be read."""
+    try:
+        table = rows.table_of(events, {**reference.names, **reference.profile.names})
+        return profiles.fold(reference.profile, window, table), table.unreadable
+    except Exception:  # noqa: BLE001 - whatever a model or its callers wrote into one event, the others count
+        if len(events) == 1:
+            return window, events[0].rows
+    half = len(events) // 2
+    window, first = _added(reference, window, events[:half])
+    window, second = _added(reference, window, events[half:])
+    return window, first + second

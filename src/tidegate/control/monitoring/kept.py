@@ -1,0 +1,226 @@
+"""Named baselines: made of rows, of a profile, of predictions in production, or of a registered version."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from tidegate.clock import Clock
+from tidegate.control.access import audit
+from tidegate.control.monitoring import profiles, rows
+from tidegate.control.monitoring.files import columns_of
+from tidegate.control.monitoring.profiles import Profile
+from tidegate.control.monitoring.references import TRAINING, References, decoded, is_file, row_of
+from tidegate.errors import Conflict, InvalidInput, NotFound, TidegateError
+from tidegate.settings import Settings
+from tidegate.storage.records import BaselineRow
+from tidegate.storage.store import Store
+
+logger = logging.getLogger("tidegate.monitoring")
+
+MOST_EVENTS = 20_000
+"""Predictions that a baseline of production is made of; the newest."""
+LEAST_ROWS = 20
+MOST_BASELINES = 1000
+"""Kept at a time; further ones are refused."""
+_GOOD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+class ColumnFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a baseline says of one column."""
+
+    name: str
+    kind: str
+    rows: int
+    missing: int
+    mean: float | None = None
+    low: float | None = None
+    high: float | None = None
+    categories: int = 0
+    most: tuple[str, ...] = ()
+    """The most frequent categories."""
+
+
+class Baseline(msgspec.Struct, frozen=True, kw_only=True):
+    """``columns`` are there where one baseline is asked for, and not in lists."""
+
+    name: str
+    endpoint: str
+    model: str
+    version: str
+    digest: str
+    created: float
+    rows: int = 0
+    columns: tuple[ColumnFacts, ...] = ()
+
+
+class Baselines:
+    def __init__(self, store: Store, references: References, settings: Settings, clock: Clock) -> None:
+        self._store = store
+        self._references = references
+        self._settings = settings
+        self._clock = clock
+
+    def list(
+        self, endpoint: str | None = None, limit: int = 50, cursor: str | None = None, among: Sequence[str] = ()
+    ) -> list[Baseline]:
+        """Newest first."""
+        with self._store.read() as unit:
+            return [_listed(row) for row in unit.baselines.list(endpoint, limit, cursor, among)]
+
+    def get(self, name: str) -> Baseline:
+        """Raises NotFound."""
+        row = self.row(name)
+        profile = decoded(row.body.encode(), f"the baseline {name[:80]}")
+        columns = tuple(facts_of(own, column) for own, column in profile.columns.items())
+        return msgspec.structs.replace(_listed(row), rows=profile.rows, columns=columns)
+
+    def row(self, name: str) -> BaselineRow:
+        """Raises NotFound."""
+        with self._store.read() as unit:
+            row = unit.baselines.get(name)
+        if row is None:
+            raise NotFound(f"there is no baseline {name[:80]!r}")
+        return row
+
+    def of_profile(self, name: str, profile: Profile, *, endpoint: str, who: str, reason: str = "") -> Baseline:
+        """Raises InvalidInput for a name that cannot be, or the profile of a window; Conflict when it exists."""
+        if profile.reference or not profile.columns:
+            raise InvalidInput("this is no reference profile: it has no columns, or counts in the bins of another")
+        if profile.rows < LEAST_ROWS:
+            raise InvalidInput(f"{profile.rows} rows; a baseline needs {LEAST_ROWS} at least")
+        return self._add(name, profile, endpoint, "", "", who, reason)
+
+    def of_rows(
+        self,
+        name: str,
+        records: Sequence[Mapping[str, Any]],
+        *,
+        endpoint: str,
+        kinds: Mapping[str, str],
+        matrix: str,
+        who: str,
+        reason: str = "",
+    ) -> Baseline:
+        """``matrix`` names the input whose columns these are, where the model takes one array for all of them."""
+        table = columns_of(records)
+        profile = profile_of(table, kinds, matrix)
+        return self.of_profile(name, profile, endpoint=endpoint, who=who, reason=reason)
+
+    def of_production(
+        self, name: str, endpoint: str, since: float, until: float, *, variant: str = "", who: str, reason: str = ""
+    ) -> Baseline:
+        """Of the newest ``MOST_EVENTS`` sampled predictions made in [since, until), forced ones left out. Raises
+        InvalidInput for too few."""
+        with self._store.read() as unit:
+            found = unit.events.between(endpoint, since, until, MOST_EVENTS)
+            latest = unit.snapshots.latest()
+        plan = None if latest is None else latest.snapshot.endpoints.get(endpoint)
+        wanted = variant or "baseline"
+        events = [event for event in reversed(found) if not event.forced and event.variant == wanted]
+        model = next((one.model for one in plan.variants if one.name == wanted), None) if plan is not None else None
+        version = self._references.version(model)
+        specs = () if version is None or version.signature is None else version.signature.inputs
+        names = {spec.name: spec.columns for spec in specs if spec.columns}
+        table = rows.table_of(events, names)
+        if table.rows < LEAST_ROWS:
+            raise InvalidInput(
+                f"{table.rows} sampled predictions of {wanted} in this time; a baseline needs {LEAST_ROWS} rows at least "
+                "(event_sample says how many are kept)"
+            )
+        profile = profiles.make_profile(table, names=names)
+        return self._add(name, profile, endpoint, "" if model is None else model.name, "", who, reason)
+
+    def of_model(self, name: str, model: str, version: str, *, endpoint: str, who: str, reason: str = "") -> Baseline:
+        """A copy of the profile that was registered with a version. Raises NotFound."""
+        return self._add(name, self._references.registered(model, version), endpoint, model, version, who, reason)
+
+    def delete(self, name: str, *, who: str, reason: str = "") -> None:
+        """With the windows that have its bins. Raises NotFound, and Conflict while a monitor is configured to use it."""
+        for endpoint, configured in self._settings.endpoints.items():
+            if configured.monitor is not None and configured.monitor.reference == name:
+                raise Conflict(f"the monitor of {endpoint} uses {name}: change endpoints.{endpoint}.monitor.reference")
+        with self._store.begin() as unit:
+            row = unit.baselines.get(name)
+            if row is None:
+                raise NotFound(f"there is no baseline {name[:80]!r}")
+            unit.baselines.delete(name)
+            if row.endpoint and unit.baselines.name_of(row.digest) is None:
+                unit.monitors.forget(row.endpoint, row.digest)
+            audit.record(
+                unit,
+                who,
+                "baseline.delete",
+                f"baseline:{name}",
+                at=self._clock.wall(),
+                before=_listed(row),
+                reason=reason,
+            )
+
+    def _add(
+        self, name: str, profile: Profile, endpoint: str, model: str, version: str, who: str, reason: str
+    ) -> Baseline:
+        check_name(name)
+        now = self._clock.wall()
+        row = row_of(name, profile, now, endpoint, model, version)
+        with self._store.begin() as unit:
+            if unit.baselines.digest_of(name) is not None:
+                raise Conflict(f"there is a baseline {name} already; delete it first, or choose another name")
+            if unit.baselines.count() >= MOST_BASELINES:
+                raise Conflict(f"{MOST_BASELINES} baselines are kept already; delete some")
+            unit.baselines.put(row)
+            audit.record(unit, who, "baseline.create", f"baseline:{name}", at=now, after=_listed(row), reason=reason)
+        self._references.appeared(name)
+        return self.get(name)
+
+
+def check_name(name: str) -> None:
+    """Raises InvalidInput."""
+    if not _GOOD.fullmatch(name) or name == TRAINING or is_file(name):
+        raise InvalidInput(
+            "a baseline's name has letters, digits, '.', '_' and '-', at most 100, and is neither "
+            f"{TRAINING!r} nor that of a file",
+            ("name",),
+        )
+
+
+def profile_of(table: rows.Table, kinds: Mapping[str, str], matrix: str) -> Profile:
+    """Raises InvalidInput for columns that are no table."""
+    try:
+        return profiles.make_profile(table, kinds=kinds, names={matrix: tuple(table)} if matrix else {})
+    except TidegateError:
+        raise
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InvalidInput(f"no profile can be made of these rows: {error}") from error
+
+
+def facts_of(name: str, column: Any) -> ColumnFacts:
+    """``column`` is a ``columns.Column`` of a reference."""
+    ordered = sorted(zip(column.counts, column.categories, strict=False), reverse=True)
+    number = column.kind == "number"
+    return ColumnFacts(
+        name=name,
+        kind=column.kind,
+        rows=column.rows,
+        missing=column.missing,
+        mean=column.mean if number and column.finite else None,
+        low=column.low if number else None,
+        high=column.high if number else None,
+        categories=len(column.categories) + len(column.rest),
+        most=tuple(text for _, text in ordered[:5]),
+    )
+
+
+def _listed(row: BaselineRow) -> Baseline:
+    return Baseline(
+        name=row.name,
+        endpoint=row.endpoint,
+        model=row.model,
+        version=row.version,
+        digest=row.digest,
+        created=row.created,
+    )
