@@ -363,6 +363,7 @@ class Jobs(Section, frozen=True):
     timeout: Annotated[Duration, help_text("Longest time of one try.")] = "24h"
     max_open: Annotated[Positive, help_text("Most jobs that may wait or run; more are refused.")] = 1000
     folder: Annotated[str, help_text("Where jobs keep what they make; run/jobs when empty.")] = ""
+    max_upload_mb: Annotated[Positive, help_text("Largest input of a batch job that is sent over HTTP.")] = 1024
     sources: Annotated[
         tuple[str, ...],
         help_text("Folders and URL prefixes that jobs sent over HTTP may read and write; the jobs' folder always."),

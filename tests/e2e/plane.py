@@ -21,8 +21,12 @@ from tidegate.control.api.app import make_app
 from tidegate.control.api.services import Services
 from tidegate.control.experiments.service import ExperimentService
 from tidegate.control.figures import Figures
+from tidegate.control.jobs.batches import Batches
 from tidegate.control.jobs.queue import Queue
+from tidegate.control.jobs.schedule import Schedules
+from tidegate.control.monitoring.service import MonitorService
 from tidegate.control.releases.service import ReleaseService
+from tidegate.control.training.retrain import RetrainService
 from tidegate.keys import KeyFacts
 from tidegate.settings import Settings
 from tidegate.storage.store import Store, open_store
@@ -42,14 +46,19 @@ class Plane:
 
 
 def services_of(store: Store, settings: Settings, clock: ManualClock, folder: Path) -> Services:
-    registry = seed.registry()
+    registry, jobs = seed.registry(), Queue(store, settings.jobs, clock)
+    releases = ReleaseService(store, registry, settings, clock, "test")
     return Services(
         store=store,
         registry=registry,
-        releases=ReleaseService(store, registry, settings, clock, "test"),
+        releases=releases,
         experiments=ExperimentService(store, registry, settings, clock, "test"),
         figures=Figures(store, settings, clock),
-        jobs=Queue(store, settings.jobs, clock),
+        jobs=jobs,
+        batches=Batches(store, jobs, settings.jobs, clock, folder / "jobs"),
+        schedules=Schedules(store, jobs, clock, "test", 10.0),
+        monitoring=MonitorService(store, registry, settings, clock, "test", queue=jobs),
+        retraining=RetrainService(store, registry, settings, jobs, releases, clock, "test"),
         access=Access(store, settings.control, clock, folder),
         settings=settings,
         clock=clock,

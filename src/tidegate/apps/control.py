@@ -26,6 +26,7 @@ from tidegate import __version__, logs
 from tidegate.apps.bridge import folder_of
 from tidegate.apps.connection import SILENT_SECONDS, Connection
 from tidegate.apps.serve import bind
+from tidegate.apps.task import jobs_folder
 from tidegate.clock import Clock, SystemClock
 from tidegate.config import Loaded
 from tidegate.control.access.gate import Access
@@ -35,10 +36,14 @@ from tidegate.control.api.app import make_app
 from tidegate.control.api.services import Services
 from tidegate.control.experiments.service import ExperimentService
 from tidegate.control.figures import Figures
+from tidegate.control.jobs.batches import Batches
 from tidegate.control.jobs.queue import Queue
+from tidegate.control.jobs.schedule import Schedules
+from tidegate.control.monitoring.service import MonitorService
 from tidegate.control.registry.base import open_registry
 from tidegate.control.releases.service import ReleaseService
 from tidegate.control.ticks import Step, Ticker
+from tidegate.control.training.retrain import RetrainService
 from tidegate.errors import ConfigError, StoreAway, TidegateError, UserError
 from tidegate.settings import Control, Retention
 from tidegate.storage.retention import purge
@@ -156,10 +161,18 @@ class ControlPlane:
                     chores = Ticker(self._chores(services), self._clock, self.stopping, 1.0)
                     aside = threading.Thread(target=chores.run, name="control-chores", daemon=True)
                     aside.start()
+                    # Apart from the chores: to read a day's predictions takes longer than an experiment should wait.
+                    watch = Ticker([Step("monitors", 1.0, services.monitoring.tick)], self._clock, self.stopping, 1.0)
+                    watching = threading.Thread(target=watch.run, name="control-monitors", daemon=True)
+                    watching.start()
                     Ticker(self._steps(services), self._clock, self.stopping, seconds).run()
                     services.releases.stop()
                     aside.join(CHORES_SECONDS)
+                    watching.join(CHORES_SECONDS)
                     services.experiments.leave()
+                    services.schedules.leave()
+                    services.retraining.leave()
+                    services.monitoring.leave()
                     return
         except UserError as error:
             self.error = error
@@ -191,13 +204,18 @@ class ControlPlane:
         settings, clock = self.settings, self._clock
         registry = open_registry(settings.registry, settings.trust, base=self._loaded.base)
         holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        releases, jobs = ReleaseService(store, registry, settings, clock, holder), Queue(store, settings.jobs, clock)
         services = Services(
             store=store,
             registry=registry,
-            releases=ReleaseService(store, registry, settings, clock, holder),
+            releases=releases,
             experiments=ExperimentService(store, registry, settings, clock, holder),
             figures=Figures(store, settings, clock),
-            jobs=Queue(store, settings.jobs, clock),
+            jobs=jobs,
+            batches=Batches(store, jobs, settings.jobs, clock, jobs_folder(self._loaded)),
+            schedules=Schedules(store, jobs, clock, holder, settings.control.lease_seconds),
+            monitoring=MonitorService(store, registry, settings, clock, holder, base=self._loaded.base),
+            retraining=RetrainService(store, registry, settings, jobs, releases, clock, holder),
             access=Access(store, settings.control, clock, self.folder),
             settings=settings,
             clock=clock,
@@ -227,6 +245,9 @@ class ControlPlane:
             Step("experiments", settings.control.tick_seconds, services.experiments.tick),
             Step("aliases", settings.registry.poll_seconds, aliases.look),
             Step("challengers", settings.registry.poll_seconds, challengers.look),
+            Step("retrainings", settings.control.tick_seconds, services.retraining.tick),
+            Step("schedules", 1.0, services.schedules.tick),
+            Step("job folders", CLEAN_SECONDS, services.batches.sweep),
             Step("audit", 1.0, services.access.heads.note),
             Step(
                 "retention", CLEAN_SECONDS, lambda: clean(services.store, settings.store.retention, self._clock.wall())

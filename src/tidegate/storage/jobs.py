@@ -7,7 +7,7 @@ import builtins
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Select, and_, func, or_, select, tuple_, update
+from sqlalchemy import Select, and_, delete, func, or_, select, tuple_, update
 
 from tidegate.errors import LeaseLost, LostRace
 from tidegate.storage.base import Repository, fields_of
@@ -123,6 +123,9 @@ class Jobs(Repository):
     def schedule(self, name: str) -> ScheduleRow | None:
         query = select(schedules).where(schedules.c.name == name)
         return self._row(ScheduleRow, query.with_for_update() if self._writes else query)
+
+    def drop_schedule(self, name: str) -> None:
+        self._connection.execute(delete(schedules).where(schedules.c.name == name))
 
     def all_schedules(self) -> builtins.list[ScheduleRow]:
         return self._rows(ScheduleRow, select(schedules).order_by(schedules.c.name))

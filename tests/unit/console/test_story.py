@@ -18,7 +18,11 @@ from tidegate.control.api.app import make_app
 from tidegate.control.api.services import Services
 from tidegate.control.experiments.service import ExperimentService
 from tidegate.control.figures import Figures
+from tidegate.control.jobs.batches import Batches
 from tidegate.control.jobs.queue import Queue
+from tidegate.control.jobs.schedule import Schedules
+from tidegate.control.monitoring.service import MonitorService
+from tidegate.control.training.retrain import RetrainService
 from tidegate.keys import KeyFacts
 from tidegate.settings import (
     BudgetGuardrail,
@@ -50,13 +54,20 @@ class Reader:
         self.plane = Plane(folder, plan)
         plane = self.plane
         access = Access(plane.store, plane.settings.control, plane.clock, folder)
+        jobs = Queue(plane.store, plane.settings.jobs, plane.clock)
         services = Services(
             store=plane.store,
             registry=plane.registry,
             releases=plane.service,
             experiments=ExperimentService(plane.store, plane.registry, plane.settings, plane.clock, "one"),
             figures=Figures(plane.store, plane.settings, plane.clock),
-            jobs=Queue(plane.store, plane.settings.jobs, plane.clock),
+            jobs=jobs,
+            batches=Batches(plane.store, jobs, plane.settings.jobs, plane.clock, folder / "jobs"),
+            schedules=Schedules(plane.store, jobs, plane.clock, "test", 10.0),
+            monitoring=MonitorService(plane.store, plane.registry, plane.settings, plane.clock, "one"),
+            retraining=RetrainService(
+                plane.store, plane.registry, plane.settings, jobs, plane.service, plane.clock, "one"
+            ),
             access=access,
             settings=plane.settings,
             clock=plane.clock,

@@ -43,8 +43,17 @@ _ALLOWED_HEADERS = "authorization, content-type, idempotency-key, last-event-id,
 class Edge:
     """``origins`` are those whose pages may call the API with a key; cookies are never allowed across origins."""
 
-    def __init__(self, app: ASGIApp, *, origins: Sequence[str] = (), correlation_header: str = "X-Request-Id") -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        origins: Sequence[str] = (),
+        correlation_header: str = "X-Request-Id",
+        large: Mapping[str, int] = {},
+    ) -> None:
+        """``large``: paths whose bodies may be larger, and take as long as they go on coming."""
         self._app = app
+        self._large = large
         self._origins = frozenset(origin.rstrip("/") for origin in origins if origin != "*")
         self._correlation_header = correlation_header
 
@@ -76,8 +85,9 @@ class Edge:
                 await sending({"type": "http.response.start", "status": 204, "headers": []})
                 await sending({"type": "http.response.body", "body": b""})
                 return
-            _check_length(headers)
-            await self._app(scope, Bounded(receive), sending)
+            most = self._large.get(scope["path"], 0) if scope["method"] == "POST" else 0
+            _check_length(headers, most or BODY_BYTES)
+            await self._app(scope, Bounded(receive, most=most), sending)
         except Exception as error:
             if begun:
                 raise
@@ -103,20 +113,23 @@ class Edge:
 
 
 class Bounded:
-    """A ``receive`` that counts bytes, and in all waits no longer than ``BODY_SECONDS`` while a body is due."""
+    """A ``receive`` that counts bytes, and in all waits no longer than ``BODY_SECONDS`` while a body is due. With ``most``
+    a body of so many bytes may come, and each part of it has that time."""
 
-    def __init__(self, receive: Receive, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, receive: Receive, monotonic: Callable[[], float] = time.monotonic, most: int = 0) -> None:
+        self._patient = most > 0
+        self._most = most or BODY_BYTES
         self._receive = receive
         self._monotonic = monotonic
         self._end: float | None = None
-        self._left = BODY_BYTES
+        self._left = self._most
         self._complete = False
 
     async def __call__(self) -> Message:
         if self._complete:
             return await self._receive()
         now = self._monotonic()
-        if self._end is None:
+        if self._end is None or self._patient:
             self._end = now + BODY_SECONDS
         try:
             message: Message = await asyncio.wait_for(self._receive(), self._end - now)
@@ -124,16 +137,16 @@ class Bounded:
             raise BodyTooSlow(f"the body did not arrive within {BODY_SECONDS:g} s") from None
         self._left -= len(message.get("body", b""))
         if self._left < 0:
-            raise _too_large()
+            raise _too_large(self._most)
         self._complete = message["type"] == "http.disconnect" or not message.get("more_body", False)
         return message
 
 
-def _check_length(headers: Headers) -> None:
+def _check_length(headers: Headers, most: int) -> None:
     length: Any = headers.get("content-length", "0")
-    if length.isdigit() and int(length) > BODY_BYTES:
-        raise _too_large()
+    if length.isdigit() and int(length) > most:
+        raise _too_large(most)
 
 
-def _too_large() -> TooLarge:
-    return TooLarge(f"the body is larger than {BODY_BYTES} bytes")
+def _too_large(most: int) -> TooLarge:
+    return TooLarge(f"the body is larger than {most} bytes")

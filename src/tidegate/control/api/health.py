@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import msgspec
 from fastapi import APIRouter, Depends, Request, Response
@@ -13,6 +13,7 @@ from tidegate.control.api.calls import caller_of, give, services_of
 from tidegate.control.api.documents import documented
 from tidegate.control.api.services import Services
 from tidegate.control.figures import effect_of
+from tidegate.control.jobs.job import State
 from tidegate.control.releases.release import OPEN, Release
 from tidegate.errors import NotReady, StoreAway, UserError
 from tidegate.types import Verdict
@@ -32,6 +33,7 @@ METRICS: Mapping[str, str] = {
     "Bounds that claim no statistics are 0 or 1. By release and guardrail.",
     "tidegate_release_share": "Share of traffic that the candidate of an open release gets, 0 to 1. By endpoint.",
     "tidegate_releases_open": "Open releases. By state.",
+    "tidegate_jobs": "Jobs that the store keeps. By state.",
 }
 """What the control port's /metrics shows; all of them gauges."""
 
@@ -72,6 +74,7 @@ def metrics(request: Request, services: Annotated[Services, Depends(services_of)
         words = {word.instance: word for word in unit.instances.acknowledgements(latest.number)} if latest else {}
         beats = unit.instances.all()
         rows = unit.releases.list(open=True, limit=MOST_RELEASES)
+        jobs = unit.jobs.counts()
     times = [effect_of(beat, words.get(beat.instance), latest.published) for beat in beats] if latest else []
     effect = [seconds for seconds in times if seconds is not None]
     releases = [msgspec.json.decode(row.body, type=Release) for row in rows]
@@ -95,6 +98,7 @@ def metrics(request: Request, services: Annotated[Services, Depends(services_of)
             "tidegate_releases_open",
             [(f'state="{state}"', sum(release.state == state for release in releases)) for state in OPEN],
         ),
+        *_gauge("tidegate_jobs", [(f'state="{state}"', jobs.get(state, 0)) for state in get_args(State)]),
     ]
     return Response("\n".join(lines) + "\n", media_type="text/plain; version=0.0.4; charset=utf-8")
 

@@ -14,9 +14,13 @@ from tidegate.settings import Settings
 if TYPE_CHECKING:
     from tidegate.control.experiments.service import ExperimentService
     from tidegate.control.figures import Figures
+    from tidegate.control.jobs.batches import Batches
     from tidegate.control.jobs.queue import Queue
+    from tidegate.control.jobs.schedule import Schedules
+    from tidegate.control.monitoring.service import MonitorService
     from tidegate.control.registry.base import Registry
     from tidegate.control.releases.service import ReleaseService
+    from tidegate.control.training.retrain import RetrainService
     from tidegate.storage.store import Store
 
 
@@ -27,6 +31,10 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     experiments: ExperimentService
     figures: Figures
     jobs: Queue
+    batches: Batches
+    schedules: Schedules
+    monitoring: MonitorService
+    retraining: RetrainService
     access: Access
     settings: Settings
     clock: Clock

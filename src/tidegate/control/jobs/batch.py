@@ -16,7 +16,7 @@ from msgspec import Meta
 from tidegate.control.jobs.chunks import ROW, VERSION, Chunks, Note
 from tidegate.control.jobs.pieces import Format, Piece, Position, Source, score
 from tidegate.control.jobs.sources import open_source
-from tidegate.control.jobs.task import Scorer, Task
+from tidegate.control.jobs.task import UPLOAD, Scorer, Task, uploaded
 from tidegate.errors import InvalidInput, ModelFailed, UserError
 from tidegate.types import ModelRef
 
@@ -30,12 +30,13 @@ Name = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
 class BatchPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What a job of kind ``batch`` is given. ``source`` empty: the input was uploaded into the job's folder."""
+    """What a job of kind ``batch`` is given."""
 
     endpoint: str = ""
     model: str = ""
     """Path or URI; the endpoint's baseline, as it is at the start, when empty."""
-    source: str = ""
+    source: str
+    """An upload, a path, or an address."""
     format: Format = "csv"
     output: Format = "csv"
     keep: tuple[Name, ...] = ()
@@ -62,6 +63,8 @@ def run(task: Task) -> Mapping[str, Any]:
     done = task.step("joined", lambda: _sums(chunks.finished()))
     chunks.remove()
     (task.folder / INPUT).unlink(missing_ok=True)
+    if plan.source.startswith(UPLOAD):
+        uploaded(task.folder.parent, plan.source).unlink(missing_ok=True)
     model = {"uri": ref.uri, "version": ref.version, "digest": ref.digest}
     return {**done, "model": model, "results": results.name, "errors": errors.name}
 
@@ -78,12 +81,10 @@ def input_of(task: Task, plan: BatchPlan) -> Path:
         path = task.folder / INPUT
         task.step("fetched", lambda: fetch(plan.source, path, task.progress))
     else:
-        path = Path(plan.source) if plan.source else task.folder / INPUT
+        upload = plan.source.startswith(UPLOAD)
+        path = uploaded(task.folder.parent, plan.source) if upload else Path(plan.source)
     if not path.is_file():
-        where = "the uploaded input" if not plan.source else "the input"
-        raise InvalidInput(
-            f"{where} is not there for this worker; does it share the jobs' folder with the control plane?"
-        )
+        raise InvalidInput("the input is not there for this worker; does it share that folder with the control plane?")
     return path
 
 

@@ -183,13 +183,16 @@ class ParquetSource:
             raise InvalidInput(f"the input is damaged: {str(error).splitlines()[0][:200]}") from None
 
 
-def allowed_source(uri: str, sources: Sequence[str], home: Path) -> str:
+def allowed_source(uri: str, sources: Sequence[str]) -> str:
     """What a person over HTTP names, made canonical: a path below one of the allowed folders, or an address below one of
     the allowed prefixes. Raises NotAllowed for any other."""
     refused = NotAllowed(
         "this input is not below one of jobs.sources; upload it, or have its folder or address added there"
     )
-    parts = urlsplit(uri) if "://" in uri else None
+    try:
+        parts = urlsplit(uri) if "://" in uri else None
+    except ValueError:
+        raise refused from None
     if parts is not None and parts.scheme in ("http", "https"):
         if any(_below(uri, prefix) for prefix in sources if "://" in prefix):
             return uri
@@ -206,7 +209,7 @@ def allowed_source(uri: str, sources: Sequence[str], home: Path) -> str:
         folders = [Path(folder).expanduser().resolve() for folder in sources if "://" not in folder]
     except (OSError, RuntimeError):
         raise refused from None
-    if not any(found != folder and found.is_relative_to(folder) for folder in [*folders, home.resolve() / "inputs"]):
+    if not any(found != folder and found.is_relative_to(folder) for folder in folders):
         raise refused
     return str(found)
 

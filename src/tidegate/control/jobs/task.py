@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ import msgspec
 from tidegate.clock import Clock
 from tidegate.control.jobs.claims import Claim, Claims
 from tidegate.control.jobs.job import Job, Progress
-from tidegate.errors import StoreAway, UserError
+from tidegate.errors import InvalidInput, StoreAway, UserError
 
 if TYPE_CHECKING:
     from tidegate.control.registry.base import Registry
@@ -171,6 +172,17 @@ class Task:
         if self._last is not None and self._last != self.job.progress:
             last = self._last
             self.job = self.patiently(lambda: self._claims.progress(self._claim, last))
+
+
+INPUTS, UPLOAD = "inputs", "upload:"
+
+
+def uploaded(home: Path, source: str) -> Path:
+    """The file behind what an upload gave. Raises InvalidInput for anything else."""
+    name = source.removeprefix(UPLOAD)
+    if not re.fullmatch(r"u-[0-9a-f]{32}", name):
+        raise InvalidInput("this is not what an upload gave", ("source",))
+    return home / INPUTS / name
 
 
 def folder_of_job(home: Path, id: str) -> Path:  # noqa: A002

@@ -20,11 +20,15 @@ from tidegate.control.api.app import make_app
 from tidegate.control.api.services import Services
 from tidegate.control.experiments.service import ExperimentService
 from tidegate.control.figures import Figures
+from tidegate.control.jobs.batches import Batches
 from tidegate.control.jobs.queue import Queue
+from tidegate.control.jobs.schedule import Schedules
+from tidegate.control.monitoring.service import MonitorService
 from tidegate.control.registry.files import FilesRegistry
 from tidegate.control.releases.history import Line
 from tidegate.control.releases.look import Point
 from tidegate.control.releases.release import Release
+from tidegate.control.training.retrain import RetrainService
 from tidegate.errors import Conflict
 from tidegate.keys import KeyFacts, KeyRole
 from tidegate.settings import Control, EndpointSettings, ReleaseSettings, Settings, Trust
@@ -143,13 +147,19 @@ class Plane:
         self.folder = folder
         registry = FilesRegistry(folder / "registry", Trust(), base=folder)
         self.access = Access(self.store, settings.control, self.clock, folder)
+        releases: Any = FakeReleases(self.store, self.clock)
+        jobs = Queue(self.store, settings.jobs, self.clock)
         self.services = Services(
             store=self.store,
             registry=registry,
-            releases=FakeReleases(self.store, self.clock),  # type: ignore[arg-type]
+            releases=releases,
             experiments=ExperimentService(self.store, registry, settings, self.clock, "test"),
             figures=Figures(self.store, settings, self.clock, fresh=0.0),
-            jobs=Queue(self.store, settings.jobs, self.clock),
+            jobs=jobs,
+            batches=Batches(self.store, jobs, settings.jobs, self.clock, folder / "jobs"),
+            schedules=Schedules(self.store, jobs, self.clock, "test", 10.0),
+            retraining=RetrainService(self.store, registry, settings, jobs, releases, self.clock, "test"),
+            monitoring=MonitorService(self.store, registry, settings, self.clock, "test", base=folder),
             access=self.access,
             settings=settings,
             clock=self.clock,

@@ -21,7 +21,6 @@ from tidegate.storage.tables import feedback
 
 ROLES: tuple[KeyRole, ...] = ("predict", "operate", "admin")
 RELEASES = "/api/v1/releases"
-LATER = ("monitors", "baselines", "drift-reports", "alerts", "retrainings", "batch-jobs")
 
 
 def operations(plane: Plane) -> Iterator[tuple[str, str, KeyRole | None]]:
@@ -192,8 +191,6 @@ def test_api9_improper_inventory_management(plane: Plane) -> None:
     routes = {route.path for route in plane.app.routes if isinstance(route, APIRoute)}
     assert routes - documented == {"/openapi.json", "/docs", "/docs/{file}"}
     assert plane.client.get("/openapi.json").status_code == 401
-    for name in LATER:
-        assert plane.client.get(f"/api/v1/{name}", headers=plane.headers("admin")).status_code == 404
     for file in ("", "/docs.js", "/docs.css"):
         page = plane.client.get(f"/docs{file}")
         assert page.status_code == 200

@@ -18,7 +18,11 @@ from tidegate.control.api.app import make_app
 from tidegate.control.api.services import Services
 from tidegate.control.experiments.service import ExperimentService
 from tidegate.control.figures import Figures
+from tidegate.control.jobs.batches import Batches
 from tidegate.control.jobs.queue import Queue
+from tidegate.control.jobs.schedule import Schedules
+from tidegate.control.monitoring.service import MonitorService
+from tidegate.control.training.retrain import RetrainService
 from tidegate.keys import KeyFacts
 from tidegate.settings import Registry
 
@@ -32,13 +36,18 @@ class Port:
         self.plane = plane = Plane(folder, registry=Registry(webhook_secret=SECRET, on_challenger="release"))
         access = Access(plane.store, plane.settings.control, plane.clock, folder)
         registry, settings, clock = plane.registry, plane.settings, plane.clock
+        jobs = Queue(plane.store, settings.jobs, clock)
         services = Services(
             store=plane.store,
             registry=registry,
             releases=plane.service,
             experiments=ExperimentService(plane.store, registry, settings, clock, "one"),
             figures=Figures(plane.store, settings, clock, fresh=0.0),
-            jobs=Queue(plane.store, settings.jobs, clock),
+            jobs=jobs,
+            batches=Batches(plane.store, jobs, settings.jobs, clock, folder / "jobs"),
+            schedules=Schedules(plane.store, jobs, clock, "test", 10.0),
+            monitoring=MonitorService(plane.store, registry, settings, clock, "one"),
+            retraining=RetrainService(plane.store, registry, settings, jobs, plane.service, clock, "one"),
             access=access,
             settings=settings,
             clock=clock,

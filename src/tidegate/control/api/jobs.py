@@ -1,0 +1,87 @@
+"""Work in the background: what waits, runs and has ended."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Depends, Query, Response
+from msgspec import Meta
+
+from tidegate.control.api import examples
+from tidegate.control.api.calls import Answer, Call, Cursor, Limit, Operating, body_of, give, page, unpack
+from tidegate.control.api.documents import documented
+from tidegate.control.jobs.job import Job, State
+from tidegate.errors import NotFound
+
+router = APIRouter(prefix="/api/v1/jobs", tags=["jobs"])
+
+Kind = Annotated[str | None, Query(max_length=64, description="Only jobs of this kind.")]
+Endpoint = Annotated[str | None, Query(max_length=256, description="Only jobs about this endpoint.")]
+
+
+class ActOnJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    reason: Annotated[str, Meta(max_length=1000)] = ""
+
+
+@router.get("", summary="Jobs, newest first")
+@documented("operate", Job, many=True)
+def list_all(
+    call: Operating,
+    kind: Kind = None,
+    state: Annotated[State | None, Query(description="Only jobs in this state.")] = None,
+    endpoint: Endpoint = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Response:
+    return listed(call, kind, state, endpoint, limit, cursor)
+
+
+@router.get("/{job_id}", summary="One job")
+@documented("operate", Job, problems=(404,))
+def one(call: Operating, job_id: str) -> Response:
+    return give(visible(call, job_id))
+
+
+@router.post("/{job_id}/cancel", summary="Cancel a job that waits or runs")
+@documented("operate", Job, takes=ActOnJob, body_required=False, takes_example=examples.ACT, problems=(404,))
+def cancel(
+    call: Operating, job_id: str, asked: Annotated[ActOnJob, Depends(body_of(ActOnJob, optional=True))]
+) -> Response:
+    visible(call, job_id)
+    return call.write(lambda: Answer(call.services.jobs.cancel(job_id, who=call.who, reason=asked.reason)))
+
+
+@router.post("/{job_id}/retry", summary="Try a job again that failed or was cancelled")
+@documented("operate", Job, takes=ActOnJob, body_required=False, takes_example=examples.ACT, problems=(404,))
+def retry(
+    call: Operating, job_id: str, asked: Annotated[ActOnJob, Depends(body_of(ActOnJob, optional=True))]
+) -> Response:
+    visible(call, job_id)
+    return call.write(lambda: Answer(call.services.jobs.retry(job_id, who=call.who, reason=asked.reason)))
+
+
+def listed(
+    call: Call, kind: str | None, state: State | None, endpoint: str | None, limit: int, cursor: str | None
+) -> Response:
+    """A page of those that the key may see."""
+    found: list[Job] = []
+    after = unpack(cursor, str)
+    while len(found) <= limit:
+        more, after = call.services.jobs.list(kind=kind, state=state, endpoint=endpoint, limit=limit + 1, cursor=after)
+        found += [job for job in more if call.caller.facts.reaches(job.endpoint)]
+        if after is None:
+            break
+    return page(found[: limit + 1], limit, lambda job: job.id)
+
+
+def visible(call: Call, job_id: str, kind: str = "") -> Job:
+    """Raises NotFound for what is not there, and in the same words for what the key may not see."""
+    absent = NotFound(f"there is no job {job_id[:80]!r}")
+    try:
+        found = call.services.jobs.get(job_id)
+    except NotFound:
+        raise absent from None
+    if not call.caller.facts.reaches(found.endpoint) or (kind and found.kind != kind):
+        raise absent
+    return found
