@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tidegate.control.training.config import Categories, ColumnType, Numbers, TrainingConfig
 from tidegate.errors import MissingExtra, UserError
+from tidegate.observations import label_of
 
 if TYPE_CHECKING:
     import pandas
@@ -85,6 +86,6 @@ def sampler(classes: pandas.Series[Any], config: TrainingConfig) -> Any:
     fewest = int(counts.min() * (config.cross_validation.folds - 1) / config.cross_validation.folds)
     if fewest < 2:
         raise UserError(
-            f"features.smote: class {counts.idxmin()!r} has {int(counts.min())} rows to train on, too few to make up more"
+            f"features.smote: class {label_of(counts.idxmin())} has {int(counts.min())} rows to train on, too few to make up more"
         )
     return SMOTE(random_state=config.seed, k_neighbors=min(5, fewest - 1))

@@ -20,7 +20,7 @@ from tidegate.types import Array
 
 RESAMPLES = 2000
 LARGE = 20_000
-"""With more rows 500 resamples say the same, and a metric by ranks takes its time."""
+"""With more rows a quarter of the resamples says the same, and a metric by ranks takes its time."""
 _ROWWISE = frozenset({"accuracy", "mae", "log_loss"})
 
 
@@ -50,7 +50,13 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def compare(
-    challenger: Answers, champion: Answers | None, gate: Gate, metric: str, seed: int, version: str = ""
+    challenger: Answers,
+    champion: Answers | None,
+    gate: Gate,
+    metric: str,
+    seed: int,
+    version: str = "",
+    resamples: int = RESAMPLES,
 ) -> Comparison:
     """``champion`` is None where there is none. Both are about the same rows."""
     value = METRICS[metric](challenger)
@@ -60,7 +66,9 @@ def compare(
         "alpha": gate.alpha,
         "challenger": value,
     }
-    if gate.floor is not None and (low := _shown(challenger, gate, metric, seed)) < better(metric, gate.floor):
+    if gate.floor is not None and (low := _shown(challenger, gate, metric, seed, resamples)) < better(
+        metric, gate.floor
+    ):
         least = "at most" if metric in LOSSES else "at least"
         shown = better(metric, low)
         return _said(
@@ -79,7 +87,7 @@ def compare(
         )
     said |= {"champion": METRICS[metric](champion), "champion_version": version}
     said |= _rows(challenger, champion)
-    draws = _differences(challenger, champion, metric, seed)
+    draws = _differences(challenger, champion, metric, seed, resamples)
     low, high = (float(np.quantile(draws, q)) for q in (gate.alpha, 1 - gate.alpha))
     difference = better(metric, value) - better(metric, METRICS[metric](champion))
     bound = _bound(gate)
@@ -124,25 +132,28 @@ def _mcnemar(figures: str, gate: Gate, said: dict[str, object]) -> Comparison:
     return _said(False, "mcnemar", f"not shown to be right more often: {told}; {figures}", said | {"p": p})
 
 
-def _shown(answers: Answers, gate: Gate, metric: str, seed: int) -> float:
+def _shown(answers: Answers, gate: Gate, metric: str, seed: int, resamples: int) -> float:
     """What the metric is shown to be at least, turned so that more is better."""
     draws = np.array(
-        [better(metric, METRICS[metric](answers.take(rows))) for rows in _resamples(len(answers.truth), seed)]
+        [
+            better(metric, METRICS[metric](answers.take(rows)))
+            for rows in _resamples(len(answers.truth), seed, resamples)
+        ]
     )
     return float(np.nanquantile(draws, gate.alpha))
 
 
-def _differences(challenger: Answers, champion: Answers, metric: str, seed: int) -> Array:
+def _differences(challenger: Answers, champion: Answers, metric: str, seed: int, resamples: int) -> Array:
     """Of the metric in each resample; a resample in which it is not defined says nothing."""
     if metric in _ROWWISE:
         gains = _each(challenger, metric) - _each(champion, metric)
-        draws = np.array([gains[rows].mean() for rows in _resamples(len(gains), seed)])
+        draws = np.array([gains[rows].mean() for rows in _resamples(len(gains), seed, resamples)])
     else:
         score = METRICS[metric]
         draws = np.array(
             [
                 better(metric, score(challenger.take(rows))) - better(metric, score(champion.take(rows)))
-                for rows in _resamples(len(challenger.truth), seed)
+                for rows in _resamples(len(challenger.truth), seed, resamples)
             ]
         )
     defined = draws[np.isfinite(draws)]
@@ -163,6 +174,6 @@ def _each(answers: Answers, metric: str) -> Array:
     return logs
 
 
-def _resamples(rows: int, seed: int) -> list[Array]:
+def _resamples(rows: int, seed: int, resamples: int) -> list[Array]:
     random = np.random.default_rng(seed)
-    return [random.integers(0, rows, rows) for _ in range(RESAMPLES if rows <= LARGE else RESAMPLES // 4)]
+    return [random.integers(0, rows, rows) for _ in range(resamples if rows <= LARGE else resamples // 4)]

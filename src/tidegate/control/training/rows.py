@@ -10,6 +10,7 @@ import numpy as np
 
 from tidegate.control.training.config import Column, ColumnType, TrainingConfig
 from tidegate.errors import UserError
+from tidegate.observations import label_of
 
 if TYPE_CHECKING:
     import pandas
@@ -205,7 +206,7 @@ def _with_target(table: pandas.DataFrame, config: TrainingConfig, kind: ColumnTy
         target = target.astype(np.int64)
     classes = target.nunique()
     if classes < 2:
-        raise UserError(f"target: {config.target} has one class only, {target.iloc[0]!r}; nothing can be learnt")
+        raise UserError(f"target: {config.target} has one class only, {label_of(target.iloc[0])}; nothing can be learnt")
     if classes > 1000:
         raise UserError(f"target: {config.target} has {classes:,} classes; is it a number? then task: regression")
     return table.assign(**{config.target: target})

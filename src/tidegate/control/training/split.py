@@ -17,6 +17,7 @@ import numpy as np
 from tidegate.control.training.config import TrainingConfig
 from tidegate.control.training.sources import lines_of
 from tidegate.errors import UserError
+from tidegate.observations import label_of
 
 if TYPE_CHECKING:
     import pandas
@@ -89,11 +90,11 @@ def refuse_small(halves: Halves, config: TrainingConfig) -> None:
         counts = train[config.target].value_counts()
         folds = config.cross_validation.folds
         if len(counts) < 2:
-            raise UserError(f"split: the rows to train on have one class only, {counts.index[0]!r}")
+            raise UserError(f"split: the rows to train on have one class only, {label_of(counts.index[0])}")
         rare = counts[counts < folds]
         if len(rare):
             raise UserError(
-                f"split: class {rare.index[0]!r} has {int(rare.iloc[0])} rows to train on, cross_validation.folds is "
+                f"split: class {label_of(rare.index[0])} has {int(rare.iloc[0])} rows to train on, cross_validation.folds is "
                 f"{folds}: bring more rows of it, or ask for fewer folds"
             )
     elif len(train) < config.cross_validation.folds:
