@@ -23,10 +23,9 @@ import msgspec
 import uvicorn
 
 from tidegate import __version__, logs
-from tidegate.apps.bridge import folder_of
 from tidegate.apps.connection import SILENT_SECONDS, Connection
+from tidegate.apps.folders import folder_of, jobs_folder
 from tidegate.apps.serve import bind
-from tidegate.apps.task import jobs_folder
 from tidegate.clock import Clock, SystemClock
 from tidegate.config import Loaded
 from tidegate.control.access.gate import Access

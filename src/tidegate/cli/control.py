@@ -69,6 +69,12 @@ class ControlClient:
         """What is no JSON, or is kept as it came."""
         return self._answer("GET", path).content
 
+    def delete(self, path: str, body: Any = None) -> Any:
+        """As ``post``."""
+        return self._call(
+            "DELETE", path, json={} if body is None else body, headers={"Idempotency-Key": uuid.uuid4().hex}
+        )
+
     def pages(self, path: str, limit: int, **query: Any) -> Iterator[Any]:
         """At most ``limit`` items of a list ``{"items": […], "next": cursor or null}``."""
         cursor: str | None = None
@@ -101,6 +107,24 @@ class ControlClient:
                         data = []
         except httpx.TransportError as error:
             raise StreamLost(f"{self.address}: the stream broke: {error or type(error).__name__}") from error
+
+    def send(self, path: str, data: Iterator[bytes]) -> Any:
+        """A file, as it is read."""
+        headers = {"Content-Type": "application/octet-stream"}
+        return self._call("POST", path, content=data, headers=headers, timeout=SILENT_SECONDS)
+
+    def fetch(self, path: str) -> Iterator[bytes]:
+        """A file, as it comes. Raises UserError also when it breaks off."""
+        import httpx
+
+        try:
+            with self._client.stream("GET", path, timeout=httpx.Timeout(ANSWER_SECONDS, read=SILENT_SECONDS)) as answer:
+                if answer.status_code >= 300:
+                    answer.read()
+                    self._check(answer)
+                yield from answer.iter_bytes(1 << 20)
+        except httpx.TransportError as error:
+            raise UserError(f"{self.address}: the answer broke off: {error or type(error).__name__}") from error
 
     def close(self) -> None:
         self._client.close()

@@ -319,6 +319,24 @@ DISTRIBUTION: dict[str, Any] = {
     "bars": [{"label": "1 to 1.5", "low": 1.0, "high": 1.5, "then": 0.32, "now": 0.11}],
     "result": COLUMN_RESULT,
 }
+COLUMN_FACTS: dict[str, Any] = {
+    "name": "petal length", "kind": "number", "rows": 12000, "missing": 3, "mean": 3.76, "low": 1.0, "high": 6.9,
+}  # fmt: skip
+WINDOW_VIEW: dict[str, Any] = {
+    "endpoint": "iris",
+    "variant": "baseline",
+    "version": "3",
+    "baseline": "iris@3",
+    "start": 1795262400.0,
+    "seconds": 3600.0,
+    "rows": 4180,
+    "reference_rows": 12000,
+    "complete": True,
+    "drifted": True,
+    "note": "",
+    "columns": [{"then": COLUMN_FACTS, "now": COLUMN_FACTS | {"rows": 4180, "mean": 4.91}, "result": COLUMN_RESULT}],
+    "findings": [],
+}
 ALERT: dict[str, Any] = {
     "id": "a-714f1e09aa9c2ab7",
     "endpoint": "iris",
@@ -362,9 +380,7 @@ BASELINE: dict[str, Any] = {
     "digest": "sha256:77aa",
     "created": 1795260000.0,
     "rows": 12000,
-    "columns": [
-        {"name": "petal length", "kind": "number", "rows": 12000, "missing": 3, "mean": 3.76, "low": 1.0, "high": 6.9}
-    ],
+    "columns": [COLUMN_FACTS],
 }
 CREATE_BASELINE: dict[str, Any] = {
     "name": "november",

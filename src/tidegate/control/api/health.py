@@ -9,6 +9,7 @@ import msgspec
 from fastapi import APIRouter, Depends, Request, Response
 
 from tidegate import __version__
+from tidegate.control.api import monitor_metrics
 from tidegate.control.api.calls import caller_of, give, services_of
 from tidegate.control.api.documents import documented
 from tidegate.control.api.services import Services
@@ -19,7 +20,7 @@ from tidegate.errors import NotReady, StoreAway, UserError
 from tidegate.types import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 router = APIRouter(tags=["operations"])
 
@@ -34,6 +35,7 @@ METRICS: Mapping[str, str] = {
     "tidegate_release_share": "Share of traffic that the candidate of an open release gets, 0 to 1. By endpoint.",
     "tidegate_releases_open": "Open releases. By state.",
     "tidegate_jobs": "Jobs that the store keeps. By state.",
+    **monitor_metrics.METRICS,
 }
 """What the control port's /metrics shows; all of them gauges."""
 
@@ -99,8 +101,17 @@ def metrics(request: Request, services: Annotated[Services, Depends(services_of)
             [(f'state="{state}"', sum(release.state == state for release in releases)) for state in OPEN],
         ),
         *_gauge("tidegate_jobs", [(f'state="{state}"', jobs.get(state, 0)) for state in get_args(State)]),
+        *_monitors(services),
     ]
     return Response("\n".join(lines) + "\n", media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _monitors(services: Services) -> Iterator[str]:
+    found: dict[str, list[tuple[str, float]]] = {name: [] for name in monitor_metrics.METRICS}
+    for name, labels, value in monitor_metrics.samples(services.monitoring, services.clock.wall()):
+        found[name].append((",".join(f'{label}="{_quoted(text)}"' for label, text in labels.items()), value))
+    for name, values in found.items():
+        yield from _gauge(name, values)
 
 
 def _evidence(release: Release) -> Mapping[str, float]:

@@ -10,7 +10,7 @@ from tidegate.control.api import examples
 from tidegate.control.api.calls import Answer, Call, Cursor, Limit, Operating, give, in_pages
 from tidegate.control.api.documents import documented
 from tidegate.control.monitoring.records import Performance
-from tidegate.control.monitoring.views import Distribution, Heat, Monitor, between
+from tidegate.control.monitoring.views import Distribution, Heat, Monitor, WindowView, between
 from tidegate.errors import InvalidInput, NotFound
 from tidegate.section import seconds_of
 
@@ -20,6 +20,7 @@ Since = Annotated[
     float | None, Query(ge=0, le=1e12, description="Only windows that start then or later; seconds since the epoch.")
 ]
 Until = Annotated[float | None, Query(ge=0, le=1e12, description="Only windows that start earlier.")]
+Start = Annotated[float | None, Query(ge=0, le=1e12, description="Start of the window; the newest, if absent.")]
 Variant = Annotated[str, Query(min_length=1, max_length=200, description="Such as baseline or candidate.")]
 
 
@@ -56,15 +57,20 @@ def heat(
     return give(call.services.monitoring.heat(endpoint, begin, end, variant))
 
 
+@router.get("/{endpoint}/window", summary="All columns of one window, then and now")
+@documented("operate", WindowView, example=examples.WINDOW_VIEW, problems=(404,))
+def window(call: Operating, endpoint: str, start: Start = None, variant: Variant = "baseline") -> Response:
+    visible(call, endpoint)
+    return give(call.services.monitoring.window(endpoint, variant, start))
+
+
 @router.get("/{endpoint}/distribution", summary="One column then and now")
 @documented("operate", Distribution, example=examples.DISTRIBUTION, problems=(404,))
 def distribution(
     call: Operating,
     endpoint: str,
     column: Annotated[str, Query(min_length=1, max_length=500, description="As the baseline names it.")],
-    start: Annotated[
-        float | None, Query(ge=0, le=1e12, description="Start of the window; the newest, if absent.")
-    ] = None,
+    start: Start = None,
     variant: Variant = "baseline",
 ) -> Response:
     visible(call, endpoint)

@@ -12,6 +12,7 @@ import msgspec
 from tidegate.clock import Clock
 from tidegate.control.access import audit
 from tidegate.control.monitoring import profiles, rows
+from tidegate.control.monitoring.facts import ColumnFacts, facts_of
 from tidegate.control.monitoring.files import columns_of
 from tidegate.control.monitoring.profiles import Profile
 from tidegate.control.monitoring.references import TRAINING, References, decoded, is_file, row_of
@@ -28,21 +29,6 @@ LEAST_ROWS = 20
 MOST_BASELINES = 1000
 """Kept at a time; further ones are refused."""
 _GOOD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-
-
-class ColumnFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What a baseline says of one column."""
-
-    name: str
-    kind: str
-    rows: int
-    missing: int
-    mean: float | None = None
-    low: float | None = None
-    high: float | None = None
-    categories: int = 0
-    most: tuple[str, ...] = ()
-    """The most frequent categories."""
 
 
 class Baseline(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,7 +62,7 @@ class Baselines:
         """Raises NotFound."""
         row = self.row(name)
         profile = decoded(row.body.encode(), f"the baseline {name[:80]}")
-        columns = tuple(facts_of(own, column) for own, column in profile.columns.items())
+        columns = tuple(facts_of(own, column, column) for own, column in profile.columns.items())
         return msgspec.structs.replace(_listed(row), rows=profile.rows, columns=columns)
 
     def row(self, name: str) -> BaselineRow:
@@ -196,23 +182,6 @@ def profile_of(table: rows.Table, kinds: Mapping[str, str], matrix: str) -> Prof
         raise
     except (ValueError, TypeError, OverflowError) as error:
         raise InvalidInput(f"no profile can be made of these rows: {error}") from error
-
-
-def facts_of(name: str, column: Any) -> ColumnFacts:
-    """``column`` is a ``columns.Column`` of a reference."""
-    ordered = sorted(zip(column.counts, column.categories, strict=False), reverse=True)
-    number = column.kind == "number"
-    return ColumnFacts(
-        name=name,
-        kind=column.kind,
-        rows=column.rows,
-        missing=column.missing,
-        mean=column.mean if number and column.finite else None,
-        low=column.low if number else None,
-        high=column.high if number else None,
-        categories=len(column.categories) + len(column.rest),
-        most=tuple(text for _, text in ordered[:5]),
-    )
 
 
 def _listed(row: BaselineRow) -> Baseline:

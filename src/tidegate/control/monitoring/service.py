@@ -25,7 +25,7 @@ from tidegate.control.monitoring.raising import AlertChange, Told, event_row, ro
 from tidegate.control.monitoring.records import Alert, DriftReport, Performance
 from tidegate.control.monitoring.references import References
 from tidegate.control.monitoring.state import NOT_BEGUN, MonitorState, read_state, write_state
-from tidegate.control.monitoring.views import Distribution, Heat, Monitor, Views
+from tidegate.control.monitoring.views import Distribution, Heat, Monitor, Views, WindowView
 from tidegate.control.registry.base import Registry
 from tidegate.errors import Conflict, InvalidInput, LeaseLost, LostRace, NotFound, StoreAway, TidegateError
 from tidegate.monitor_plan import MonitorPlan
@@ -145,6 +145,10 @@ class MonitorService:
     ) -> Distribution:
         """Raises NotFound."""
         return self.views.distribution(endpoint, column, variant, start)
+
+    def window(self, endpoint: str, variant: str = "baseline", start: float | None = None) -> WindowView:
+        """Raises NotFound."""
+        return self.views.window(endpoint, variant, start)
 
     def performance(self, endpoint: str, since: float, until: float, variant: str | None = None) -> list[Performance]:
         return self.views.performance(endpoint, since, until, variant)

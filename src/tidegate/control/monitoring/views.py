@@ -8,17 +8,18 @@ from collections.abc import Sequence
 import msgspec
 
 from tidegate.clock import Clock
-from tidegate.control.monitoring import profiles
+from tidegate.control.monitoring import facts, profiles
 from tidegate.control.monitoring.checking import report_id
+from tidegate.control.monitoring.folding import Reference
 from tidegate.control.monitoring.histogram import Bar, histogram
-from tidegate.control.monitoring.records import ColumnResult, DriftReport, Performance
+from tidegate.control.monitoring.records import ColumnResult, DriftReport, Finding, Performance
 from tidegate.control.monitoring.references import References
 from tidegate.control.monitoring.state import Compared, MonitorState, read_state, start_of
 from tidegate.errors import InvalidInput, NotFound
 from tidegate.monitor_plan import MonitorPlan
 from tidegate.section import seconds_of
 from tidegate.settings import Settings
-from tidegate.storage.records import DriftReportRow, MonitorRow
+from tidegate.storage.records import DriftReportRow, MonitorRow, ProfileRow
 from tidegate.storage.store import Store, Unit
 
 MOST_WINDOWS = 500
@@ -116,6 +117,24 @@ class Distribution(msgspec.Struct, frozen=True, kw_only=True):
     bars: tuple[Bar, ...]
     result: ColumnResult | None = None
     """What the newest check of the window said of it."""
+
+
+class WindowView(msgspec.Struct, frozen=True, kw_only=True):
+    """A window as a table: every column then and now, and what the checks said."""
+
+    endpoint: str
+    variant: str
+    version: str
+    baseline: str
+    start: float
+    seconds: float
+    rows: int
+    reference_rows: int
+    complete: bool
+    drifted: bool
+    note: str
+    columns: tuple[facts.Compared, ...]
+    findings: tuple[Finding, ...]
 
 
 class Views:
@@ -231,20 +250,10 @@ class Views:
         self, endpoint: str, column: str, variant: str = "baseline", start: float | None = None
     ) -> Distribution:
         """Of the window that starts at ``start``, or else the newest. Raises NotFound."""
-        with self._store.read() as unit:
-            row = unit.monitors.newest_profile(endpoint, variant, start)
-        if row is None:
-            when = "" if start is None else f" that starts at {start:.0f}"
-            raise NotFound(f"there is no window of {endpoint[:80]}'s {variant[:80]}{when}")
-        reference = self._references.by_digest(row.baseline)
-        if reference is None:
-            raise NotFound("the baseline that this window was compared with is gone")
+        row, reference, report = self._window(endpoint, variant, start)
         if column not in reference.profile.columns:
             names = ", ".join(list(reference.profile.columns)[:20])
             raise NotFound(f"the baseline {reference.name} has no column {column[:80]!r}; it has {names}")
-        with self._store.read() as unit:
-            report = unit.monitors.report(report_id(endpoint, variant, row.version, row.start, row.seconds))
-        found = None if report is None else report_of(report)
         return Distribution(
             endpoint=endpoint,
             variant=variant,
@@ -256,8 +265,42 @@ class Views:
             rows=row.rows,
             reference_rows=reference.profile.rows,
             bars=histogram(reference.profile, profiles.decode(row.body), column),
-            result=next((one for one in found.columns if one.column == column), None) if found else None,
+            result=next((one for one in report.columns if one.column == column), None) if report else None,
         )
+
+    def window(self, endpoint: str, variant: str = "baseline", start: float | None = None) -> WindowView:
+        """Of the window that starts at ``start``, or else the newest. Raises NotFound."""
+        row, reference, report = self._window(endpoint, variant, start)
+        window = profiles.decode(row.body)
+        return WindowView(
+            endpoint=endpoint,
+            variant=variant,
+            version=row.version,
+            baseline=reference.name,
+            start=row.start,
+            seconds=row.seconds,
+            rows=row.rows,
+            reference_rows=reference.profile.rows,
+            complete=report is not None and report.complete,
+            drifted=report is not None and report.drifted,
+            note="not checked yet" if report is None else report.note,
+            columns=facts.compared(reference.profile, window, report.columns if report else ()),
+            findings=report.findings if report else (),
+        )
+
+    def _window(
+        self, endpoint: str, variant: str, start: float | None
+    ) -> tuple[ProfileRow, Reference, DriftReport | None]:
+        with self._store.read() as unit:
+            row = unit.monitors.newest_profile(endpoint, variant, start)
+            if row is None:
+                when = "" if start is None else f" that starts at {start:.0f}"
+                raise NotFound(f"there is no window of {endpoint[:80]}'s {variant[:80]}{when}")
+            found = unit.monitors.report(report_id(endpoint, variant, row.version, row.start, row.seconds))
+        reference = self._references.by_digest(row.baseline)
+        if reference is None:
+            raise NotFound("the baseline that this window was compared with is gone")
+        return row, reference, None if found is None else report_of(found)
 
     def performance(self, endpoint: str, since: float, until: float, variant: str | None = None) -> list[Performance]:
         """Of windows that start in [since, until), in the order of time, of every basis."""
