@@ -66,9 +66,9 @@ class System:
         self.predict_key = self.control.post("/api-keys", {"name": "survey", "roles": ["predict"]})["key"]
         self.operate_key = self.control.post("/api-keys", {"name": "workflows", "roles": ["operate"]})["key"]
         self.wait(lambda: ready(self.ports.data, "/readyz"), "the data plane is ready")
-        self.project.environment |= {"TIDEGATE_KEY": self.predict_key, "TIDEGATE_API_KEY": self.operate_key}
+        self.project.environment["TIDEGATE_KEY"] = self.operate_key
         server = ("-m", "uvicorn", "churn.survey:app", "--port", str(self.ports.survey), "--log-level", "warning")
-        self._start("survey", sys.executable, *server)
+        self._start("survey", sys.executable, *server, TIDEGATE_KEY=self.predict_key)
         self.wait(lambda: ready(self.ports.survey, "/healthz"), "the survey is ready")
 
     def stop(self) -> None:
@@ -101,14 +101,14 @@ class System:
         file = self.project.run / f"{name}.log"
         return "\n".join(file.read_text("utf-8", "replace").splitlines()[-lines:])
 
-    def _start(self, name: str, *command: str) -> None:
+    def _start(self, name: str, *command: str, **environment: str) -> None:
         # For its owner alone: the control plane prints the administrator's key there.
         opened = os.open(self.project.run / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         with os.fdopen(opened, "wb") as log:
             process = subprocess.Popen(
                 command,
                 cwd=self.project.home,
-                env=self.project.environment,
+                env={**self.project.environment, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -1,4 +1,7 @@
-"""Customers who answer the survey, over HTTP; of most it becomes known whether they left, at once or a moment later."""
+"""Customers, over HTTP: some answer the survey, about others the call centre's program asks Tidegate itself.
+
+Of most it becomes known whether they left: the survey says so at once or a moment later, the call centre in batches.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +10,24 @@ import json
 import random
 import threading
 import time
+import uuid
 from collections import deque
 from typing import Any, NamedTuple
 
-from churn.generator import FEATURES, LABEL, LEFT, NONE, Drift, make, records
+from churn.generator import FEATURES, LABEL, LEFT, NONE, STAYED, Drift, make, records
+from churn.survey import LABEL_METRIC, STAYED_METRIC
 
 CHUNK = 500
-AT_ONCE = 0.4
-LATER = 0.5
-"""Shares of the outcomes; of the rest nobody ever hears."""
+KNOWN = 0.9
+"""Share of the customers of whom it becomes known whether they left."""
+AT_ONCE = 0.5
+"""Of those, in the survey."""
 LATER_SECONDS = 0.5
-CALLERS = 3
+HOST = "127.0.0.1"
 
 
 class Seen(NamedTuple):
-    """One answer that a customer got. ``right``: whether what was predicted is what happened."""
+    """One answer. ``right``: whether what was predicted is what happened."""
 
     time: float
     customer: str
@@ -32,24 +38,32 @@ class Seen(NamedTuple):
 
 
 class Customers:
-    """Set ``drift`` at any time: from then on other customers come. What they saw is in ``seen``, their trouble in ``failed``."""
+    """Set ``drift`` at any time: from then on other customers come. ``survey`` and ``centre`` are how many a second come by
+    each way; ``seen`` is what they were told, ``failed`` counts who was not answered."""
 
-    def __init__(self, port: int, per_second: float, *, host: str = "127.0.0.1", seed: int = 1000) -> None:
+    def __init__(
+        self, data_port: int, survey_port: int, *, survey: float, centre: float, key: str = "", seed: int = 1000
+    ) -> None:
         self.drift: Drift = NONE
         self.seen: list[Seen] = []
         self.failed = 0
         self.labels = 0
-        self._address = (host, port)
-        self._pause = CALLERS / per_second
+        self._key = key
         self._seed = seed
         self._rows: deque[dict[str, Any]] = deque()
         self._rows_drift: Drift = NONE
-        self._outcomes: deque[tuple[float, str, bool]] = deque()
         self._lock = threading.Lock()
         self._ended = threading.Event()
-        self._threads = [threading.Thread(target=self._call, args=(number,), daemon=True) for number in range(CALLERS)]
+        ways = ((self._survey, survey_port, survey), (self._centre, data_port, centre))
+        self._threads = [
+            threading.Thread(target=act, args=(http.client.HTTPConnection(HOST, port, timeout=30), rate), daemon=True)
+            for act, port, rate in ways
+            if rate > 0
+        ]
 
-    def start(self) -> None:
+    def start(self, key: str = "") -> None:
+        """``key`` is what the call centre sends."""
+        self._key = key or self._key
         for thread in self._threads:
             thread.start()
 
@@ -64,65 +78,88 @@ class Customers:
         found = [one.right for one in list(self.seen) if since <= one.time < until and variant in ("", one.variant)]
         return (sum(found) / len(found) if found else 0.0), len(found)
 
-    def _next(self) -> tuple[dict[str, Any], Drift]:
-        with self._lock:
-            if not self._rows or self._rows_drift != self.drift:
-                self._seed += 1
-                self._rows_drift = self.drift
-                self._rows = deque(records(make(CHUNK, seed=self._seed, drift=self.drift)))
-            return self._rows.popleft(), self._rows_drift
-
-    def _call(self, number: int) -> None:
-        chance = random.Random(number)
-        connection = http.client.HTTPConnection(*self._address, timeout=30)
-        due = time.monotonic() + number * self._pause / CALLERS
-        while not self._ended.wait(max(due - time.monotonic(), 0.0)):
-            due = max(due + self._pause, time.monotonic() - 1.0)
-            row, drift = self._next()
+    def _survey(self, connection: http.client.HTTPConnection, rate: float) -> None:
+        outcomes: deque[tuple[float, str, bool]] = deque()
+        chance = random.Random(1)
+        for row, drift in self._in_time(rate):
             left = row[LABEL] == LEFT
-            body: dict[str, Any] = {
-                "customer_id": row["customer_id"],
-                "answers": {name: row[name] for name in FEATURES},
-            }
-            lot = chance.random()
-            if lot < AT_ONCE:
+            body: dict[str, Any] = {"customer_id": row["customer_id"], "answers": _answers(row)}
+            known, at_once = chance.random() < KNOWN, chance.random() < AT_ONCE
+            if known and at_once:
                 body["churned"] = left
-            told = self._post(connection, "/survey/submit", body)
+            told = self._call(connection, "/survey/submit", body)
             if told is None:
-                self.failed += 1
                 continue
-            right = (told["prediction"] == LEFT) == left
-            self.seen.append(
-                Seen(time.time(), body["customer_id"], told["variant"], told["version"], right, drift != NONE)
-            )
-            if lot < AT_ONCE:
+            self._note(row, drift, told["prediction"], told["variant"], told["version"])
+            if known and at_once:
                 self.labels += 1
-            elif lot < AT_ONCE + LATER:
-                self._outcomes.append((time.monotonic() + LATER_SECONDS, told["request_id"], left))
-            self._tell(connection)
-        connection.close()
+            elif known:
+                outcomes.append((time.monotonic() + LATER_SECONDS, told["request_id"], left))
+            while outcomes and outcomes[0][0] <= time.monotonic():
+                due, request_id, left = outcomes.popleft()
+                if self._call(connection, "/survey/outcome", {"request_id": request_id, "churned": left}) is None:
+                    outcomes.append((due + 1.0, request_id, left))  # told again later
+                    break
+                self.labels += 1
 
-    def _tell(self, connection: http.client.HTTPConnection) -> None:
-        """Outcomes that have become known; one that is refused is told again later."""
-        while self._outcomes and self._outcomes[0][0] <= time.monotonic():
-            try:
-                due, request_id, left = self._outcomes.popleft()
-            except IndexError:  # another caller took it
-                return
-            if self._post(connection, "/survey/outcome", {"request_id": request_id, "churned": left}) is None:
-                self._outcomes.append((due + 1.0, request_id, left))
-                return
-            self.labels += 1
+    def _centre(self, connection: http.client.HTTPConnection, rate: float) -> None:
+        outcomes: list[dict[str, Any]] = []
+        told_at = time.monotonic()
+        chance = random.Random(2)
+        for row, drift in self._in_time(rate):
+            request_id = uuid.uuid4().hex
+            headers = {"X-User-Id": row["customer_id"], "X-Request-Id": request_id}
+            told = self._call(connection, "/predict/churn", {"records": [_answers(row)]}, headers)
+            if told is not None:
+                model = told["model"]
+                self._note(row, drift, told["predictions"][0], model["variant"], model["version"])
+                if chance.random() < KNOWN:
+                    left = row[LABEL] == LEFT
+                    about = {"request_id": request_id, "endpoint": "churn"}
+                    outcomes.append({**about, "metric": LABEL_METRIC, "label": LEFT if left else STAYED})
+                    outcomes.append({**about, "metric": STAYED_METRIC, "value": not left})
+            if time.monotonic() - told_at > LATER_SECONDS and outcomes:
+                told_at = time.monotonic()
+                if self._call(connection, "/feedback", outcomes) is not None:
+                    self.labels += len(outcomes) // 2
+                    outcomes = []
 
-    def _post(self, connection: http.client.HTTPConnection, path: str, body: Any) -> dict[str, Any] | None:
+    def _in_time(self, rate: float) -> Any:
+        """Customers, so many a second, until the end; who cannot keep up leaves some out."""
+        due = time.monotonic()
+        while not self._ended.wait(max(due - time.monotonic(), 0.0)):
+            due = max(due + 1.0 / rate, time.monotonic() - 1.0)
+            with self._lock:
+                if not self._rows or self._rows_drift != self.drift:
+                    self._seed += 1
+                    self._rows_drift = self.drift
+                    self._rows = deque(records(make(CHUNK, seed=self._seed, drift=self.drift)))
+                row, drift = self._rows.popleft(), self._rows_drift
+            yield row, drift
+
+    def _note(self, row: dict[str, Any], drift: Drift, prediction: str, variant: str, version: str) -> None:
+        right = prediction == row[LABEL]
+        self.seen.append(Seen(time.time(), row["customer_id"], variant, version, right, drift != NONE))
+
+    def _call(
+        self, connection: http.client.HTTPConnection, path: str, body: Any, headers: dict[str, str] | None = None
+    ) -> dict[str, Any] | None:
+        """None, and one more who failed, where there is no good answer."""
+        sent = {"Content-Type": "application/json", "X-API-Key": self._key, **(headers or {})}
         try:
-            connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+            connection.request("POST", path, json.dumps(body), sent)
             answer = connection.getresponse()
             content = answer.read()
         except (OSError, http.client.HTTPException):
             connection.close()
+            self.failed += 1
             return None
         if answer.status not in (200, 201):
+            self.failed += 1
             return None
         found: dict[str, Any] = json.loads(content)
         return found
+
+
+def _answers(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: row[name] for name in FEATURES}
