@@ -271,6 +271,8 @@ class _Table:
             allowed.add(route.method)
         if allowed:
             raise _OtherMethods(method, sorted(allowed))
+        if len(path) > 2 and path.endswith("/") and path[-2] != "/":
+            return self.find(method, path[:-1])  # callers of older servers write /predict/
         raise NotFound(f"nothing is at {path[:200]!r}; GET /docs lists what is")
 
 

@@ -148,13 +148,22 @@ async def test_a_trace_ends_with_its_request() -> None:
 
 async def test_nothing_is_there() -> None:
     async with running() as ask:
-        for path in ("/", "/predictx", "/predict/", "/predict/a/b", "/v2/models//infer", "/x" * 3000):
+        for path in ("/", "/predictx", "/predict//", "//", "/predict/a/b", "/v2/models//infer", "/x" * 3000):
             answer = await ask("POST", path)
             assert answer.status == 404
             shape = "application/json" if path.startswith("/v2") else "application/problem+json"
             assert answer.headers["content-type"] == shape
             assert len(answer.body) < 1000
         assert "nothing is at" in json.loads((await ask("POST", "/v2/models//infer")).body)["error"]
+
+
+async def test_a_slash_at_the_end_changes_nothing() -> None:
+    async with running() as ask:
+        for path in ("/healthz", "/predict", "/predict/a"):
+            method = "GET" if path == "/healthz" else "POST"
+            with_slash, without = await ask(method, f"{path}/"), await ask(method, path)
+            assert (with_slash.status, with_slash.body) == (without.status, without.body)
+            assert with_slash.status != 404
 
 
 async def test_another_method_is_405_with_those_that_are_allowed() -> None:
