@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 import uvicorn
 
-from tests.e2e import seed
+from tests.e2e import production, seed, watched
 from tests.process import free_port, until
 from tidegate.clock import ManualClock
 from tidegate.control.access.gate import Access
@@ -67,14 +67,17 @@ def services_of(store: Store, settings: Settings, clock: ManualClock, folder: Pa
 
 
 @contextmanager
-def plane(folder: Path, *, empty: bool = False, port: int = 0) -> Iterator[Plane]:
-    """Up and answering; gone afterwards."""
+def plane(folder: Path, *, empty: bool = False, watching: bool = False, port: int = 0) -> Iterator[Plane]:
+    """Up and answering; gone afterwards. ``watching``: with what monitoring made of two days."""
     clock = ManualClock(seed.NOW)
     store = open_store(f"sqlite:///{folder / 'store.db'}", clock, migrate=True)
-    settings = Settings() if empty else seed.settings()
+    settings = Settings() if empty else production.settings() if watching else seed.settings()
     services = services_of(store, settings, clock, folder)
     if not empty:
         seed.seed(store)
+    if watching:
+        production.run(store, services.registry)
+        watched.add(store)
     names = {"admin": "Ada", "operate": "Otto", "predict": "checkout service"}
     keys = {}
     for role, name in names.items():
@@ -98,7 +101,7 @@ def plane(folder: Path, *, empty: bool = False, port: int = 0) -> Iterator[Plane
 
 
 def main() -> None:
-    with TemporaryDirectory() as folder, plane(Path(folder), port=8001) as found:
+    with TemporaryDirectory() as folder, plane(Path(folder), watching=True, port=8001) as found:
         print(f"{found.url}/  key: {found.keys['admin']}", flush=True)
         threading.Event().wait()
 

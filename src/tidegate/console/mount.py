@@ -6,7 +6,20 @@ from typing import TYPE_CHECKING
 
 from starlette.routing import Route
 
-from tidegate.console.pages import audit, door, endpoints, experiments, keys, models, releases
+from tidegate.console.pages import (
+    alerts,
+    audit,
+    door,
+    endpoints,
+    experiments,
+    jobs,
+    keys,
+    models,
+    monitoring,
+    releases,
+    reports,
+    retrainings,
+)
 from tidegate.console.site import Services, Site
 
 if TYPE_CHECKING:
@@ -18,6 +31,19 @@ def mount(app: FastAPI, services: Services) -> None:
     site = Site(services)
     routes = [Route("/static/{version}/{name:path}", site.assets.answer, name="console-static")]
     routes.append(Route("/favicon.ico", site.assets.icon, include_in_schema=False))
-    for part in (door, endpoints, releases, experiments, models, audit, keys):
+    for part in (
+        door,
+        endpoints,
+        releases,
+        experiments,
+        models,
+        monitoring,
+        alerts,
+        retrainings,
+        reports,
+        jobs,
+        audit,
+        keys,
+    ):
         routes += part.routes(site)
     app.router.routes.extend(routes)

@@ -9,6 +9,7 @@ from tidegate.console import text
 from tidegate.console.traces import Line, Trace
 from tidegate.control.experiments.experiment import Report
 from tidegate.control.figures import VariantFigures, distribution
+from tidegate.control.monitoring.histogram import Bar
 from tidegate.metrics import BINS_PER_DECADE
 
 TABLE_ROWS = 40
@@ -109,6 +110,21 @@ def evidence(line: Line, trace: Trace) -> Picture:
         for p in _thinned(line.points)
     ]
     return Picture(payload, ["Time", "Against", "For", "Estimate", "Outcome"], rows)
+
+
+def shape(bars: Sequence[Bar]) -> Picture | None:
+    """How a feature is spread in the reference and in a window, as shares of the rows of each."""
+    if not bars:
+        return None
+    payload = {
+        "kinds": [bar.label for bar in bars],
+        "series": [
+            {"name": "reference", "role": "baseline", "values": [round(bar.then * 100, 3) for bar in bars]},
+            {"name": "this window", "role": "candidate", "values": [round(bar.now * 100, 3) for bar in bars]},
+        ],
+    }
+    rows = [[bar.label, text.percent(bar.then), text.percent(bar.now), text.signed(bar.now - bar.then)] for bar in bars]
+    return Picture(payload, ["Value", "Reference", "This window", "Difference"], rows)
 
 
 def e_value(log10: float) -> str:

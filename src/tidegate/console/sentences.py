@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 from tidegate.console import text
 from tidegate.control.figures import EndpointFigures, Split
+from tidegate.control.monitoring.records import Alert, Finding
 from tidegate.control.releases.gates import SPLIT, shares
 from tidegate.control.releases.release import OPEN, Release, State
-from tidegate.types import Verdict
+from tidegate.types import Outcome, Verdict
 
 
 class Says(NamedTuple):
@@ -255,6 +256,32 @@ def counted(verdicts: Sequence[Verdict]) -> str:
 
 def role_words(split: Split) -> str:
     return {"baseline": "live", "warm": "kept loaded", "arm": "arm"}.get(split.role, split.role)
+
+
+def about(alert: Alert) -> str:
+    """What an alert is about, in a few words: age, missing in age, accuracy."""
+    if alert.source != "quality":
+        return alert.column or text.words(alert.statistic)
+    return text.words(alert.statistic) + (f" in {alert.column}" if alert.column else "")
+
+
+def judged(found: Finding) -> Outcome:
+    """Beyond its bound is not broken yet: few rows may be so by chance."""
+    if found.broken:
+        return "fail"
+    beyond = found.value < found.bound if found.check == "volume" else found.value > found.bound
+    return "undecided" if beyond else "pass"
+
+
+MEASURES = {
+    "psi": "The population stability index", "ks": "The Kolmogorov-Smirnov distance", "js": "The Jensen-Shannon distance",
+    "wasserstein": "The Wasserstein distance", "chi2": "Chi-square", "linf": "The largest difference of shares",
+}  # fmt: skip
+
+
+def measure(method: str) -> str:
+    """The full name of a measure of drift, at the beginning of a sentence."""
+    return MEASURES.get(method, method)
 
 
 def times_even(log10: float) -> str:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import jinja2
 from starlette.concurrency import run_in_threadpool
@@ -18,6 +18,7 @@ from tidegate.clock import Clock
 from tidegate.console import sentences, text
 from tidegate.console.assets import Assets
 from tidegate.console.traces import Traces
+from tidegate.console.watch import Watch
 from tidegate.control.access.audit import Origin, acting_from
 from tidegate.control.access.caller import Caller
 from tidegate.control.api.calls import COOKIE, address_of, check_csrf, check_same_origin
@@ -29,8 +30,11 @@ from tidegate.settings import Settings
 if TYPE_CHECKING:
     from tidegate.control.access.gate import Access
     from tidegate.control.experiments.service import ExperimentService
+    from tidegate.control.jobs.queue import Queue
+    from tidegate.control.monitoring.service import MonitorService
     from tidegate.control.registry.base import Registry
     from tidegate.control.releases.service import ReleaseService
+    from tidegate.control.training.retrain import RetrainService
     from tidegate.storage.store import Store
 
 logger = logging.getLogger("tidegate.console")
@@ -41,6 +45,11 @@ NAVIGATION = (
     ("/releases", "Releases", "release"),
     ("/experiments", "Experiments", "experiment"),
     ("/models", "Models", "model"),
+    ("/monitoring", "Monitoring", "monitoring"),
+    ("/alerts", "Alerts", "alert"),
+    ("/retrainings", "Retraining", "retraining"),
+    ("/reports", "Reports", "report"),
+    ("/jobs", "Jobs", "job"),
     ("/audit", "Audit", "audit"),
     ("/keys", "Keys", "key"),
 )
@@ -70,6 +79,12 @@ class Services(Protocol):
     @property
     def figures(self) -> Figures: ...
     @property
+    def jobs(self) -> Queue: ...
+    @property
+    def monitoring(self) -> MonitorService: ...
+    @property
+    def retraining(self) -> RetrainService: ...
+    @property
     def access(self) -> Access: ...
     @property
     def settings(self) -> Settings: ...
@@ -89,6 +104,7 @@ class Site:
         self.assets = Assets()
         self.figures = services.figures
         self.traces = Traces(services.store)
+        self.watch = Watch(services.store, services.settings, services.clock)
         folder = Path(__file__).parent / "templates"
         self._templates = jinja2.Environment(
             loader=jinja2.FileSystemLoader(folder),
@@ -101,7 +117,7 @@ class Site:
         names = ("number", "short", "percent", "share", "rate", "seconds", "duration", "version", "words", "sentence")
         self._templates.filters |= {
             name: getattr(text, name)
-            for name in (*names, "pretty", "data", "absolute", "signed", "person", "name_and_id")
+            for name in (*names, "pretty", "data", "absolute", "signed", "person", "name_and_id", "stop")
         }
         self._templates.globals |= {"say": sentences, "plural": text.plural, "DASH": text.DASH}
         macros = self._templates.get_template("macros.html").module
@@ -116,13 +132,16 @@ class Site:
         root = request.scope.get("root_path", "")
         now = self.services.clock.wall()
         partial = request.headers.get("hx-request") == "true"
+        framing = context.pop("framing", False)
         page = self._templates.get_template(template).render(
             root=root,
             asset=lambda name: root + self.assets.path(name),
             navigation=NAVIGATION,
             section=context.pop("section", ""),
             here=request.url.path + (f"?{request.url.query}" if request.url.query else ""),
-            every=POLL_SECONDS,
+            every=context.pop("every", POLL_SECONDS),
+            link=lambda **changes: linked(request, changes),
+            firing=self.watch.firing(visitor) if visitor else {},
             partial=partial,
             visitor=visitor,
             may_change=visitor is not None and visitor.facts.allows("operate"),
@@ -130,7 +149,10 @@ class Site:
             when=lambda then: text.time(then, now),
             **context,
         )
-        return HTMLResponse(page, status, headers={**HEADERS, "Vary": "HX-Request"})
+        headers = {**HEADERS, "Vary": "HX-Request"}
+        if framing:
+            headers["Content-Security-Policy"] += "; frame-src 'self'"
+        return HTMLResponse(page, status, headers=headers)
 
     def page(self, show: Page) -> Callable[[Request], Any]:
         """A GET for whoever is signed in."""
@@ -152,6 +174,7 @@ class Site:
                 with acting_from(Origin(visitor.address, visitor.key, request_id_of(request))):
                     answer = change(request, visitor, form)
                 self.figures.forget()
+                self.watch.forget()
                 return answer
 
             return await run_in_threadpool(self._answer, request, checked)
@@ -191,6 +214,13 @@ class Site:
         if retry is not None:
             answer.headers["Retry-After"] = str(max(1, round(retry)))
         return answer
+
+
+def linked(request: Request, changes: Mapping[str, object]) -> str:
+    """This page with another query; None takes a part out."""
+    query = {**request.query_params, **changes}
+    written = urlencode({name: value for name, value in query.items() if value is not None})
+    return request.url.path + (f"?{written}" if written else "")
 
 
 ERRORS: Mapping[type[Exception], tuple[int, str]] = {

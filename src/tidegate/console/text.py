@@ -151,6 +151,11 @@ def sentence(value: str) -> str:
     return text if text[-1] in ".!?…" else f"{text}."
 
 
+def stop(value: str) -> str:
+    """Ends with a full stop; its first word, which may be a name, stays as it is."""
+    return value if not value or value[-1] in ".!?…" else f"{value}."
+
+
 def pretty(body: str) -> str:
     """JSON for people; anything else as it is."""
     try:

@@ -112,7 +112,7 @@ def routes(site: Site) -> list[Route]:
             glyph="key",
             danger=action == "revoke",
             wrong=wrong,
-            graces=GRACES if action == "rotate" else (),
+            choices=("grace", "The old key ends", GRACES, DAY) if action == "rotate" else None,
             optional=True,
         )
 

@@ -25,6 +25,11 @@
   const milliseconds = (value) => (value < 1 ? `${number(value * 1000)}${thin}µs` : value < 1000 ? `${number(value)}${thin}ms` : `${number(value / 1000)}${thin}s`);
   const clock = (value) => new Date(value).toLocaleTimeString("en-GB");
 
+  const moment = (value, span) => {
+    const [date, time] = [new Date(value).toLocaleDateString("en-GB", { day: "numeric", month: "short", timeZone: "UTC" }), new Date(value).toISOString().slice(11, 16)];
+    return span > 86400000 ? `${date} ${time}` : time;
+  };
+
   const axis = () => ({
     axisLine: { lineStyle: { color: palette["line-strong"] } },
     axisTick: { show: false },
@@ -191,6 +196,73 @@
         series,
       };
     },
+  };
+
+  // A figure over time: lines with the bands that hold them, broken ones for what is no measurement, upright ones for
+  // releases. Each series has its own times.
+  kinds.course = (data) => {
+    const series = [];
+    const colours = data.series.map((one, index) => (one.role === "limit" ? palette.muted : ofRole(one.role, index + 1)));
+    const times = data.series.flatMap((one) => one.points.map((point) => point[0]));
+    const [first, last] = [Math.min(...times), Math.max(...times)];
+    const span = last - first;
+    // Where windows are missing the line has a gap.
+    const steps = data.series.flatMap((one) => one.points.slice(1).map((point, index) => point[0] - one.points[index][0])).filter((step) => step > 0);
+    const usual = Math.min(...steps, Infinity);
+    const broken = (points) => points.flatMap((point, index) => (index && point[0] - points[index - 1][0] > usual * 1.5 ? [[point[0] - usual / 2, null, null, null], point] : [point]));
+    data.series.forEach((one, index) => {
+      const colour = colours[index];
+      const points = broken(one.points);
+      const banded = points.some((point) => point[2] !== null) ? points : [];
+      if (banded.length) {
+        const hidden = { type: "line", lineStyle: { opacity: 0 }, showSymbol: false, silent: true, stack: `band ${index}`, stackStrategy: "all" };
+        series.push({ ...hidden, name: `${one.name} low`, data: banded.map(([time, , low]) => [time, low]) });
+        series.push({ ...hidden, name: `${one.name} band`, data: banded.map(([time, , low, high]) => [time, low === null ? null : high - low]), areaStyle: { color: colour, opacity: one.dashed ? 0.07 : 0.16 } });
+      }
+      series.push({
+        type: "line",
+        name: one.name,
+        data: points.map(([time, value]) => [time, value]),
+        connectNulls: false,
+        showSymbol: one.role !== "limit" && one.points.length < 60,
+        symbol: one.dashed ? "emptyCircle" : "circle",
+        symbolSize: one.points.length < 20 ? 6 : 4,
+        lineStyle: { color: colour, width: one.role === "limit" ? 1.4 : 2, type: one.dashed ? [6, 4] : "solid" },
+        itemStyle: { color: colour },
+        endLabel: { show: one.dashed && one.role !== "limit", formatter: "estimated", color: colour, fontSize: 11, fontWeight: 600, distance: 6 },
+        markLine: index
+          ? undefined
+          : {
+              symbol: "none",
+              silent: true,
+              data: [
+                ...data.lines.map(([value, name]) => ({ yAxis: value, lineStyle: { color: palette.bad, type: [5, 4], width: 1.2 }, label: { formatter: name, color: palette.bad, fontSize: 10.5, position: "insideStartTop", distance: [0, 2] } })),
+                ...data.marks
+                  .filter(([time]) => time >= first && time <= last)
+                  .map(([time, name, tone]) => ({ xAxis: time, lineStyle: { color: palette[tone], type: "solid", width: 1.4 }, label: { formatter: name, color: palette[tone], fontSize: 10.5, fontWeight: 600, position: "insideEndTop", rotate: 0, distance: [4, -2], align: time - first > span * 0.75 ? "right" : "left" } })),
+              ],
+            },
+      });
+    });
+    // Bounds are part of the picture, so they count for the axis as well.
+    series.push({ type: "line", silent: true, showSymbol: false, lineStyle: { opacity: 0 }, tooltip: { show: false }, data: data.lines.map(([value]) => [first, value]) });
+    const values = [...data.series.flatMap((one) => one.points.flatMap(([, value, low, high]) => [value, low ?? value, high ?? value])), ...data.lines.map(([value]) => value)];
+    const [low, high] = [Math.min(...values), Math.max(...values)];
+    const fromZero = low >= 0 && low < high / 4;
+    return {
+      ...base({ left: 52, top: 22, right: data.series.some((one) => one.dashed && one.role !== "limit") ? 76 : 20 }),
+      tooltip: hover((hits) => {
+        const at = hits[0].value[0];
+        const lines = data.series.flatMap((one, index) => {
+          const point = one.points.find((known) => known[0] === at);
+          return point ? [[colours[index], one.name, point[2] === null ? number(point[1]) : `${number(point[1])} (${number(point[2])} to ${number(point[3])})`]] : [];
+        });
+        return tip(`${moment(at, Infinity)} UTC`, lines);
+      }),
+      xAxis: { ...axis(), type: "time", min: span ? undefined : first - 3600000, max: span ? undefined : first + 3600000, splitLine: { show: false }, axisLabel: { ...axis().axisLabel, formatter: (value) => moment(value, span) } },
+      yAxis: { ...axis(), type: "value", scale: !fromZero, min: fromZero ? 0 : undefined, splitNumber: 4, axisLine: { show: false }, axisLabel: { ...axis().axisLabel, formatter: number } },
+      series,
+    };
   };
 
   function draw(figure) {

@@ -142,11 +142,33 @@
       link.click();
     }
   });
+  // A cell of the heat map leads to its feature in its window; the row's link does without a mouse.
+  const heat = (event) => {
+    const cell = event.target.closest?.("table[data-heat] td");
+    if (!cell) return null;
+    const row = find("th a", cell.parentElement);
+    const head = find(`thead th:nth-child(${cell.cellIndex + 1})`, cell.closest("table"));
+    return { cell, row, head };
+  };
+  document.addEventListener("mouseover", (event) => {
+    const found = heat(event);
+    if (!found) return;
+    const start = new Date(Number(found.head.dataset.start) * 1000).toISOString();
+    found.cell.title = `${found.row.textContent}, ${start.slice(0, 10)} ${start.slice(11, 16)} UTC: ${found.cell.textContent.trim()}`;
+  });
+  document.addEventListener("click", (event) => {
+    const found = heat(event);
+    if (!found || !found.cell.className) return;
+    const wanted = new URL(found.row.href);
+    wanted.searchParams.set("start", found.head.dataset.start);
+    location.assign(wanted);
+  });
   // Where there is little room, what is current is in sight.
   for (const current of all('nav [aria-current], .steps [aria-current]')) {
     const strip = current.closest("nav, .steps");
     const middle = current.getBoundingClientRect().left - strip.getBoundingClientRect().left - strip.clientWidth / 2;
     strip.scrollLeft += middle + current.clientWidth / 2;
   }
+  for (const box of all(".heat-box")) box.scrollLeft = box.scrollWidth;
   settled();
 })();

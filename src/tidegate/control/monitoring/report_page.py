@@ -19,7 +19,7 @@ POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:; "
     "base-uri 'none'; form-action 'none'"
 )
-SERVED = f"sandbox allow-scripts; {POLICY}; frame-ancestors 'none'"
+SERVED = f"sandbox allow-scripts; {POLICY}; frame-ancestors 'self'"
 """A sandbox is an origin of its own: its scripts have no cookie, and can call nothing."""
 
 _STYLE = (
