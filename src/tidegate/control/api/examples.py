@@ -395,4 +395,9 @@ BATCH: dict[str, Any] = {
     "keep": ["flower"],
     "reason": "the November list",
 }
+MOVE_DATA: dict[str, Any] = {
+    "kind": "dvc-push",
+    "targets": ["data/production.csv"],
+    "commit": "Surveys of November",
+}
 UPLOAD: dict[str, Any] = {"source": "upload:u-2f9f7c0f3fd24c1c8a53d1f4c0e2b6aa", "bytes": 48213}

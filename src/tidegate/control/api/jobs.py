@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import PurePosixPath
+from typing import Annotated, Literal
 
 import msgspec
 from fastapi import APIRouter, Depends, Query, Response
@@ -12,7 +13,7 @@ from tidegate.control.api import examples
 from tidegate.control.api.calls import Answer, Call, Cursor, Limit, Operating, body_of, give, page, unpack
 from tidegate.control.api.documents import documented
 from tidegate.control.jobs.job import Job, State
-from tidegate.errors import NotFound
+from tidegate.errors import InvalidInput, NotAllowed, NotFound
 
 router = APIRouter(prefix="/api/v1/jobs", tags=["jobs"])
 
@@ -22,6 +23,45 @@ Endpoint = Annotated[str | None, Query(max_length=256, description="Only jobs ab
 
 class ActOnJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reason: Annotated[str, Meta(max_length=1000)] = ""
+
+
+Text = Annotated[str, Meta(max_length=500)]
+Target = Annotated[str, Meta(min_length=1, max_length=500)]
+
+
+class MoveData(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Rows that DVC tracks. ``folder`` is a repository, the configuration's folder or one below it; ``targets`` are files in
+    it, all if empty. ``commit``: message under which a push commits the new versions to Git; none if empty."""
+
+    kind: Literal["dvc-pull", "dvc-push"]
+    folder: Annotated[str, Meta(min_length=1, max_length=500)] = "."
+    targets: Annotated[tuple[Target, ...], Meta(max_length=100)] = ()
+    remote: Text = ""
+    commit: Text = ""
+    reason: Annotated[str, Meta(max_length=1000)] = ""
+
+
+@router.post("", status_code=202, summary="Fetch or keep the rows that DVC tracks")
+@documented("operate", Job, takes=MoveData, status=202, takes_example=examples.MOVE_DATA)
+def move(call: Operating, asked: Annotated[MoveData, Depends(body_of(MoveData))]) -> Response:
+    """Other jobs begin elsewhere: batch-jobs, reports, retrainings."""
+    if call.caller.facts.endpoints:
+        raise NotAllowed("this key is for some endpoints only; data may be of any")
+    path = PurePosixPath(asked.folder.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or ":" in asked.folder or "\0" in asked.folder:
+        raise InvalidInput("folder: the configuration's folder (.), or one below it", ("folder",))
+    payload = {
+        "folder": asked.folder,
+        "targets": asked.targets,
+        "remote": asked.remote,
+        "commit": asked.commit,
+    }
+
+    def act() -> Answer:
+        job = call.services.jobs.submit(asked.kind, payload, who=call.who, reason=asked.reason)
+        return Answer(job, 202, f"/api/v1/jobs/{job.id}")
+
+    return call.write(act)
 
 
 @router.get("", summary="Jobs, newest first")

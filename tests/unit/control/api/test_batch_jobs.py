@@ -219,3 +219,38 @@ def test_old_files_of_forgotten_jobs_are_removed(plane: Plane) -> None:
     plane.services.batches.sweep()
     assert sorted(path.name for path in jobs.iterdir()) == sorted([job, "inputs", "other"])
     assert list((jobs / "inputs").iterdir()) == []
+
+
+def test_rows_of_dvc_are_moved_by_a_job(plane: Plane) -> None:
+    body = {"kind": "dvc-push", "folder": "data", "targets": ["rows.csv"], "commit": "November", "reason": "surveys"}
+    answer = plane.client.post("/api/v1/jobs", json=body, headers=plane.headers())
+    assert answer.status_code == 202, answer.text
+    job = answer.json()
+    assert answer.headers["location"] == f"/api/v1/jobs/{job['id']}"
+    assert (job["kind"], job["state"], job["reason"]) == ("dvc-push", "queued", "surveys")
+    assert job["payload"] == {"folder": "data", "targets": ["rows.csv"], "remote": "", "commit": "November"}
+    assert "job.submit" in plane.actions()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"kind": "train"},
+        {"kind": "dvc-pull", "folder": ".."},
+        {"kind": "dvc-pull", "folder": "data/../../other"},
+        {"kind": "dvc-pull", "folder": "/etc"},
+        {"kind": "dvc-pull", "folder": "C:\\data"},
+        {"kind": "dvc-pull", "folder": "..\\data"},
+        {"kind": "dvc-pull", "targets": [""]},
+        {"kind": "dvc-pull", "more": 1},
+    ],
+)
+def test_only_data_below_the_configuration_is_moved(plane: Plane, body: dict[str, object]) -> None:
+    answer = plane.client.post("/api/v1/jobs", json=body, headers=plane.headers())
+    assert answer.status_code == 422, answer.text
+    assert plane.client.get("/api/v1/jobs", headers=plane.headers()).json()["items"] == []
+
+
+def test_a_key_of_some_endpoints_moves_no_data(plane: Plane) -> None:
+    headers = plane.headers(endpoints=("iris",))
+    assert plane.client.post("/api/v1/jobs", json={"kind": "dvc-pull"}, headers=headers).status_code == 403
