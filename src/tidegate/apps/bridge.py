@@ -8,18 +8,15 @@ import os
 import socket
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 
 from tidegate.apps.desired import Told
+from tidegate.apps.folders import folder_of
 from tidegate.apps.follower import InForce, Instance, Link, News
 from tidegate.apps.owner import Owner
 from tidegate.clock import SystemClock
-from tidegate.config import Loaded
 from tidegate.keys import KnownKey
 from tidegate.serving.live import Endpoint, Standing, StoreState
 from tidegate.serving.snapshots.disk import KeptCopy
-
-FOLDER = "run"
 
 FIRST_LOOK_SECONDS = 2.0
 """How long a start waits for the store; then it goes on with the copy on disk."""
@@ -112,11 +109,6 @@ class Bridge:
 def import_storage() -> None:
     """Takes a good part of a second once, which is none of the store's time."""
     importlib.import_module("tidegate.storage.store")
-
-
-def folder_of(loaded: Loaded) -> Path:
-    """``store.folder``, from the configuration's folder."""
-    return loaded.base / (loaded.settings.store.folder or FOLDER)
 
 
 def models_of(endpoints: Mapping[str, Endpoint]) -> Models:

@@ -325,7 +325,7 @@ def _recorder(loaded: Loaded, metrics: Metrics) -> Recorder | None:
     store = loaded.settings.store
     if not store.url:
         return None
-    from tidegate.apps.bridge import folder_of
+    from tidegate.apps.folders import folder_of
     from tidegate.serving.events.recorder import Recorder
     from tidegate.serving.events.store import StoreSink
 

@@ -16,7 +16,7 @@ from typing import IO
 import msgspec
 
 from tidegate import logs
-from tidegate.apps.bridge import folder_of
+from tidegate.apps.folders import jobs_folder
 from tidegate.clock import SystemClock
 from tidegate.config import Loaded
 from tidegate.control.jobs.claims import Claim, Claims
@@ -26,7 +26,6 @@ from tidegate.control.registry.base import open_registry
 from tidegate.storage.store import Store, open_store
 from tidegate.types import ModelRef
 
-JOBS = "jobs"
 CANCEL = b"c"
 EASY_TO_KILL = "800"
 """When memory runs out the system takes this process, and not the server beside it."""
@@ -37,12 +36,6 @@ class Order(msgspec.Struct, frozen=True):
     claim: Claim
     holder: str
     target: str
-
-
-def jobs_folder(loaded: Loaded) -> Path:
-    """``jobs.folder`` from the configuration's folder; beside the store's files when empty."""
-    own = loaded.settings.jobs.folder
-    return loaded.base / own if own else folder_of(loaded) / JOBS
 
 
 def make_task(loaded: Loaded, claim: Claim, claims: Claims, store: Store) -> Task:

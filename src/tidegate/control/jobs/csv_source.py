@@ -129,10 +129,10 @@ def _reader(names: Sequence[str], wanted: Sequence[str], kinds: Sequence[Kind]) 
 
 
 def blocks(file: IO[bytes], size: int) -> Iterator[bytes]:
-    """Whole rows, about ``size`` bytes at a time, wherever the file stands; the same ones each time."""
+    """Whole rows, at most ``size`` bytes at a time unless one is longer. From where a block began, the same ones again."""
     rest = b""
     while True:
-        data = file.read(size)
+        data = file.read(size - len(rest) if len(rest) < size else size)
         block = rest + data
         if not data:
             if block:
@@ -178,15 +178,11 @@ def records(block: bytes, width: int) -> Iterator[list[str] | str]:
         taken = 1
         found = _values(line)
         if line.count(b'"') % 2:
+            found = "a quote is not closed"
             joined = _joined(lines, at)
-            if joined > 1:
-                more = _values(b"\n".join(lines[at : at + joined]))
-                if isinstance(more, list) and len(more) == width:
-                    found, taken = more, joined
-                elif isinstance(found, list):
-                    found = "a quote is not closed"
-            else:
-                found = "a quote is not closed"
+            more = _values(b"\n".join(lines[at : at + joined])) if joined else ""
+            if isinstance(more, list) and len(more) == width:
+                found, taken = more, joined
         at += taken
         yield found
 

@@ -71,7 +71,8 @@ class JsonSource:
             file.seek(offset)
             rest = b""
             while True:
-                data = file.read(self._piece_bytes)
+                size = self._piece_bytes
+                data = file.read(size - len(rest) if len(rest) < size else size)
                 block = rest + data
                 end = block.rfind(b"\n") + 1 if data else len(block)
                 if end == 0 and data and len(block) < LONGEST_LINE:

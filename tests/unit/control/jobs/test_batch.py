@@ -1,0 +1,206 @@
+"""Files through a batch job: every row gives one result or one entry among the errors, in order, whatever is in the file,
+wherever it is cut, and wherever it was cut off."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tidegate.control.jobs.chunks import Chunks
+from tidegate.control.jobs.csv_source import CsvSource, blocks, records
+from tidegate.control.jobs.pieces import Position, Source, score
+from tidegate.control.jobs.sources import JsonSource, ParquetSource
+from tidegate.errors import InvalidInput, ModelFailed
+
+KINDS: dict[str, Any] = {"a": "number", "b": "number"}
+CELL = st.one_of(
+    st.floats(-1e6, 1e6).map(lambda value: f"{value:.3f}"),
+    st.sampled_from(["", "x", "NaN", "1e400", '"7"', '"7', '7"', '"a\nb"', '"a""b"', "1_000", " 5 ", "\r", "é", "\0"]),
+)
+LINE = st.one_of(st.lists(CELL, min_size=2, max_size=2), st.lists(CELL, max_size=4)).map(",".join)
+
+
+class Sum:
+    """Adds the columns; refuses what is no finite number, and fails on 13."""
+
+    kinds: Mapping[str, Any] = KINDS
+
+    def score(self, header: Sequence[str], columns: Sequence[Any]) -> dict[str, Any]:
+        given = dict(zip(header, columns, strict=True))
+        arrays = []
+        for name in KINDS:
+            values = given[name]
+            for value in values if isinstance(values, list) else ():
+                if isinstance(value, bool) or not isinstance(value, int | float):
+                    raise InvalidInput(f"{name}: {value!r} is no number")
+            array = np.asarray(values, np.float64)
+            if not np.isfinite(array).all():
+                raise InvalidInput(f"{name}: not finite")
+            arrays.append(array)
+        if (arrays[0] == 13).any():
+            raise ModelFailed("thirteen")
+        return {"predictions": arrays[0] + arrays[1]}
+
+
+def results(source: Source, folder: Path, keep: Sequence[str] = (), form: Any = "csv", stop: int | None = None) -> bool:
+    """Goes on where it was; ends after ``stop`` pieces as if it were killed. True when it came to the end."""
+    chunks = Chunks(folder / "pieces", form, keep, "v1")
+    notes = chunks.finished()
+    for index, piece in enumerate(source.pieces(notes[-1].end if notes else Position()), len(notes)):
+        if stop is not None and index - len(notes) >= stop:
+            return False
+        parts, bad = score(piece, Sum(), keep)
+        chunks.write(index, parts, bad, piece.end)
+    chunks.join(folder / "results", folder / "errors")
+    return True
+
+
+def read(folder: Path) -> tuple[dict[int, float], dict[int, str]]:
+    lines = list(csv.DictReader(io.StringIO((folder / "results").read_text())))
+    answers = [(int(line["row"]), float(line["predictions"])) for line in lines]
+    errors = [json.loads(line) for line in (folder / "errors").read_text().splitlines()]
+    assert [row for row, _ in answers] == sorted({row for row, _ in answers})
+    assert [one["row"] for one in errors] == sorted({one["row"] for one in errors})
+    found = dict(answers), {one["row"]: one["reason"] for one in errors}
+    assert not found[0].keys() & found[1].keys()
+    return found
+
+
+@pytest.mark.slow
+@settings(max_examples=25, deadline=None)
+@given(st.lists(LINE, max_size=25), st.integers(8, 200), st.booleans())
+def test_any_csv_gives_each_row_once_and_the_same_when_cut_off(lines: list[str], size: int, ends: bool) -> None:
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "in.csv").write_text("a,b\n" + "\n".join(lines) + ("\n" if ends else ""), newline="")
+        for once in ("whole", "cut"):
+            (folder / once).mkdir()
+        source = CsvSource(folder / "in.csv", KINDS, "text", piece_bytes=size)
+        assert results(source, folder / "whole")
+        answers, errors = read(folder / "whole")
+        assert answers.keys() | errors.keys() == set(range(1, len(answers) + len(errors) + 1))
+        while not results(CsvSource(folder / "in.csv", KINDS, "text", piece_bytes=size), folder / "cut", stop=1):
+            pass
+        assert read(folder / "cut") == (answers, errors)
+
+
+@pytest.mark.slow
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.tuples(st.one_of(st.none(), st.floats(-1e6, 1e6), st.just(13.0)), st.floats(-9, 9)), max_size=60),
+    st.sampled_from(["csv", "jsonl", "parquet"]),
+    st.integers(1, 30),
+)
+def test_all_formats_agree(rows: list[tuple[float | None, float]], form: str, size: int) -> None:
+    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
+    with TemporaryDirectory() as name:
+        folder, path = Path(name), Path(name) / f"in.{form}"
+        source: Source
+        if form == "csv":
+            path.write_text("a,b\n" + "".join(f"{'' if a is None else repr(a)},{b!r}\n" for a, b in rows))
+            source = CsvSource(path, KINDS, "text", piece_bytes=size * 10)
+        elif form == "jsonl":
+            path.write_text("".join(json.dumps({"a": a, "b": b}) + "\n" for a, b in rows))
+            source = JsonSource(path, KINDS, (), piece_bytes=size * 10)
+        else:
+            table = pa.table({"a": pa.array([a for a, _ in rows], pa.float64()), "b": [b for _, b in rows]})
+            pq.write_table(table, path, row_group_size=7)
+            source = ParquetSource(path, ("a", "b"), rows_at_once=size)
+        assert source.count() == len(rows)
+        assert results(source, folder)
+        answers, errors = read(folder)
+        assert answers.keys() == {row for row, (a, _) in enumerate(rows, 1) if a is not None and a != 13}
+        assert errors.keys() == {row for row, (a, _) in enumerate(rows, 1) if a is None or a == 13}
+        assert all(answers[row] == pytest.approx(sum(rows[row - 1]), abs=1e-9) for row in answers)  # type: ignore[arg-type]
+
+
+def test_what_is_wrong_with_a_line_is_said(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_bytes(b'id,a,b\nq,1,2\nr,x,1\ns,1\n"x\ny",3,3\nu,\xff,1\nv,13,1\n\nw,2,2\nt,"1,2\n')
+    source = CsvSource(tmp_path / "in.csv", KINDS, "text")
+    assert results(source, tmp_path, keep=["id"])
+    assert read(tmp_path)[1] == {
+        2: "a: 'x' is no number",
+        3: "expected 3 values, one per column, got 2",
+        5: "not UTF-8 text",
+        6: "thirteen",
+        8: "a quote is not closed",
+    }
+    kept = [row["id"] for row in csv.DictReader(io.StringIO((tmp_path / "results").read_text()))]
+    assert kept == ["q", "x\ny", "w"]
+
+
+def test_json_lines_that_are_not_right(tmp_path: Path) -> None:
+    lines = [
+        '{"a": 1, "b": 2}',
+        "[1, 2]",
+        "{",
+        '{"b": 1}',
+        '{"a": "x", "b": 1}',
+        "",
+        '{"b": 3, "a": 4, "c": []}',
+        "\xff",
+    ]
+    (tmp_path / "in.jsonl").write_bytes("\n".join(lines).encode("latin-1"))
+    assert results(JsonSource(tmp_path / "in.jsonl", KINDS, ()), tmp_path)
+    answers, errors = read(tmp_path)
+    assert answers == {1: 3, 6: 7}
+    assert errors.keys() == {2, 3, 4, 5, 7}
+    assert errors[4] == 'the column "a" is missing'
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_a_file_without_rows_gives_an_empty_result(tmp_path: Path, form: str) -> None:
+    (tmp_path / "in.csv").write_text("a,b\n")
+    assert results(CsvSource(tmp_path / "in.csv", KINDS, "text"), tmp_path, form=form)
+    if form == "parquet":
+        import pyarrow.parquet as pq
+
+        assert pq.read_table(tmp_path / "results").num_rows == 0
+    else:
+        assert (tmp_path / "results").read_text() in ("row,model_version\n", "")
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"a,a\n1,2\n", b"\xff\xfe\n", b'"a,b\n1,2\n'])
+def test_a_file_without_a_header_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "in.csv").write_bytes(content)
+    if content.startswith(b'"'):
+        assert CsvSource(tmp_path / "in.csv", KINDS, "text").header == ("a,b\n1,2\n",)
+        return
+    with pytest.raises(InvalidInput):
+        CsvSource(tmp_path / "in.csv", KINDS, "text")
+
+
+def test_a_file_that_is_not_parquet_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "in.parquet").write_bytes(b"PAR1 and then nothing")
+    with pytest.raises(InvalidInput, match="not Parquet"):
+        ParquetSource(tmp_path / "in.parquet")
+
+
+def test_a_row_without_end_does_not_fill_the_memory() -> None:
+    class Endless(io.RawIOBase):
+        left = 40 << 20
+
+        def read(self, size: int = -1) -> bytes:
+            self.left -= size
+            return b'"' + b"x" * (size - 1) if self.left > 0 else b""
+
+    largest = max(len(block) for block in blocks(Endless(), 1 << 20))  # type: ignore[arg-type]
+    assert largest <= 4 << 20
+
+
+def test_values_with_line_breaks_are_one_row() -> None:
+    assert list(records(b'1,"a\nb"\n2,c\n', 2)) == [["1", "a\nb"], ["2", "c"]]
+    assert list(records(b'1,"a\n2,c\n', 2)) == ["a quote is not closed", ["2", "c"]]
+    assert list(records(b'1,"a\n2,"c\n3,d\n', 2)) == ["a quote is not closed", "a quote is not closed", ["3", "d"]]
