@@ -7,7 +7,9 @@ POST /survey/outcome  {"request_id": "…", "churned": true|false}
 GET  /production/rows
 
 It calls Tidegate's /predict with the customer as the unit, so that an experiment gives each customer always the same arm,
-sends outcomes to /feedback, and keeps every row in the production set.
+sends outcomes to /feedback, and keeps every row in the production set. With CHURN_DATA, a DVC repository below the folder
+of tidegate.yaml, that set has versions: rows are pulled when this service starts, and pushed after every PUSH_EVERY
+outcomes, both as jobs of Tidegate's worker.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from starlette.routing import Route
 
 from churn.generator import FEATURES, LEFT, STAYED
 from churn.production import ProductionRows, Submission
+from churn.versions import Versions, versions_from
 
 LARGEST_BODY = 64 * 1024
 LABEL_METRIC, STAYED_METRIC = "accuracy", "stayed"
@@ -124,6 +127,9 @@ async def _learn(request: Request, request_id: str, left: bool) -> None:
     ]
     await _call(request, "/feedback", told, {})
     await run_in_threadpool(_rows(request).label, request_id, left)
+    versions: Versions | None = request.app.state.versions
+    if versions is not None and versions.due():
+        await run_in_threadpool(versions.push, _rows(request))
 
 
 async def _call(request: Request, path: str, body: Any, headers: Mapping[str, str]) -> Any:
@@ -175,7 +181,9 @@ async def _refused(request: Request, error: Exception) -> Response:
     return JSONResponse({"status": error.status_code, "detail": error.detail}, error.status_code, error.headers)
 
 
-def make_app(config: Config, transport: httpx.AsyncBaseTransport | None = None) -> Starlette:
+def make_app(
+    config: Config, transport: httpx.AsyncBaseTransport | None = None, versions: Versions | None = None
+) -> Starlette:
     @asynccontextmanager
     async def living(app: Starlette) -> AsyncIterator[None]:
         headers = {"X-API-Key": config.key} if config.key else {}
@@ -183,8 +191,12 @@ def make_app(config: Config, transport: httpx.AsyncBaseTransport | None = None) 
         async with httpx.AsyncClient(
             base_url=config.tidegate, headers=headers, timeout=30, trust_env=False, transport=transport
         ) as client:
-            app.state.config, app.state.client, app.state.rows = config, client, rows
+            app.state.config, app.state.client, app.state.rows, app.state.versions = config, client, rows, versions
+            if versions is not None:
+                await run_in_threadpool(versions.pull)
             yield
+            if versions is not None:
+                await run_in_threadpool(versions.close)
         await run_in_threadpool(rows.close)
 
     routes = [
@@ -196,4 +208,4 @@ def make_app(config: Config, transport: httpx.AsyncBaseTransport | None = None) 
     return Starlette(routes=routes, lifespan=living, exception_handlers={HTTPException: _refused})
 
 
-app = make_app(from_environment(os.environ))
+app = make_app(from_environment(os.environ), versions=versions_from(os.environ))

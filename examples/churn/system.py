@@ -68,7 +68,8 @@ class System:
         self.wait(lambda: ready(self.ports.data, "/readyz"), "the data plane is ready")
         self.project.environment["TIDEGATE_KEY"] = self.operate_key
         server = ("-m", "uvicorn", "churn.survey:app", "--port", str(self.ports.survey), "--log-level", "warning")
-        self._start("survey", sys.executable, *server, TIDEGATE_KEY=self.predict_key)
+        versions = {"CHURN_DATA": str(self.project.home), "CHURN_CONTROL_KEY": self.operate_key}
+        self._start("survey", sys.executable, *server, TIDEGATE_KEY=self.predict_key, **versions)
         self.wait(lambda: ready(self.ports.survey, "/healthz"), "the survey is ready")
 
     def stop(self) -> None:

@@ -11,16 +11,15 @@ import json
 import os
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import click
 import yaml
 
-from churn.preprocess import clean, write
 from churn.production import ProductionRows
 from churn.survey import from_environment
+from churn.versions import export
 
 SKIP = 99
 """Airflow's BashOperator takes this exit code for "skip me and what follows"."""
@@ -47,12 +46,8 @@ def app() -> None: ...
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), default=Path("data/production.csv"))
 def features(output: Path) -> None:
     rows = ProductionRows(from_environment(os.environ).database)
-    counts: Counter[str] = Counter()
     try:
-        as_text = (
-            {name: "" if value is None else str(value) for name, value in row.items()} for row in rows.labelled()
-        )
-        write(clean(as_text, counts), output)
+        counts = export(rows, output)
     finally:
         rows.close()
     click.echo(f"{output}: {counts['kept']} customers of {counts['read']} labelled rows")

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from churn.generator import FEATURES, LABEL, NUMBERS, TEXTS, make, records
 from churn.survey import LARGEST_BODY, Config, from_environment, make_app
+from churn.versions import Versions
 from churn.workflow import app as workflow
 
 ROW = {name: value for name, value in next(iter(records(make(1, seed=3)))).items() if name in FEATURES}
@@ -50,7 +51,9 @@ class Tidegate:
 
 
 @asynccontextmanager
-async def survey(folder: Path, tidegate: Tidegate) -> AsyncIterator[httpx.AsyncClient]:
+async def survey(
+    folder: Path, tidegate: Tidegate, versions: Versions | None = None
+) -> AsyncIterator[httpx.AsyncClient]:
     config = Config(
         tidegate="http://tidegate.test",
         key="tg_key",
@@ -58,7 +61,7 @@ async def survey(folder: Path, tidegate: Tidegate) -> AsyncIterator[httpx.AsyncC
         endpoint="churn",
         database=f"sqlite:///{folder / 'new' / 'survey.db'}",
     )
-    app = make_app(config, httpx.MockTransport(tidegate))
+    app = make_app(config, httpx.MockTransport(tidegate), versions)
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://survey.test") as client,
@@ -67,7 +70,7 @@ async def survey(folder: Path, tidegate: Tidegate) -> AsyncIterator[httpx.AsyncC
 
 
 async def submit(client: httpx.AsyncClient, **more: Any) -> httpx.Response:
-    return await client.post("/survey/submit", json={"customer_id": "c1", "answers": ROW, **more})
+    return await client.post("/survey/submit", json={"customer_id": "c1", "answers": ROW} | more)
 
 
 async def counts(client: httpx.AsyncClient) -> dict[str, int]:
@@ -214,3 +217,30 @@ def test_the_environment_says_where_everything_is() -> None:
     )
     assert (config.unit_header, config.database, config.tidegate) == ("X-C", "postgresql://db/x", "http://t")
     assert from_environment({}).database.startswith("sqlite:///")
+
+
+def control(status: int, asked: list[dict[str, Any]]) -> httpx.MockTransport:
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert request.headers["x-api-key"] == "tg_operate"
+        assert request.headers["idempotency-key"]
+        assert request.url == "http://control.test/api/v1/jobs"
+        asked.append(json.loads(request.content))
+        return httpx.Response(status, json={})
+
+    return httpx.MockTransport(answer)
+
+
+@pytest.mark.parametrize("status", [202, 503])
+async def test_rows_are_pulled_at_the_start_and_pushed_after_so_many_outcomes(tmp_path: Path, status: int) -> None:
+    """What Tidegate refuses costs no customer an answer."""
+    asked: list[dict[str, Any]] = []
+    versions = Versions(tmp_path, "http://control.test", "tg_operate", every=2, transport=control(status, asked))
+    async with survey(tmp_path, Tidegate(), versions) as client:
+        assert [one["kind"] for one in asked] == ["dvc-pull"]
+        for number in range(5):
+            answer = await submit(client, customer_id=f"c{number}", churned=True)
+            assert answer.status_code == 201
+    assert [one["kind"] for one in asked] == ["dvc-pull", "dvc-push", "dvc-push"]
+    assert asked[-1]["targets"] == ["data/production.csv"]
+    assert asked[-1]["commit"] == "4 labelled customers"
+    assert len((tmp_path / "data" / "production.csv").read_text().splitlines()) == 1 + 4
