@@ -56,7 +56,7 @@ PURE = (
     "control/experiments/experiment.py",
     *(
         f"control/monitoring/{name}"
-        for name in ("columns", "drift", "measures", "profiles", "quality", "repeats", "rows", "texts")
+        for name in ("columns", "drift", "histogram", "measures", "profiles", "quality", "repeats", "rows", "texts")
     ),
     "control/jobs/job.py",
     "control/jobs/moves.py",

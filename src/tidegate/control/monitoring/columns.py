@@ -69,7 +69,7 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     categories: tuple[str, ...] = ()
     rest: tuple[int, ...] = ()
     open: bool = False
-    """More categories than can be known: none is called new."""
+    """More categories than can be known: none is called new, and none counts as one that came once."""
     once: int = 0
     """Categories that came once: their share is the chance that the next row's category is new (Good and Turing)."""
 
@@ -264,7 +264,7 @@ def frozen_categories(found: dict[str, int], rows: int) -> Column:
         categories=tuple(known),
         rest=tuple(sorted({hashed(text) for text in rest})),
         open=opened,
-        once=sum(1 for count in found.values() if count == 1),
+        once=0 if opened else sum(1 for count in found.values() if count == 1),
     )
 
 

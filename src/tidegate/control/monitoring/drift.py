@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tidegate.control.monitoring import measures
 from tidegate.control.monitoring.columns import Column
+from tidegate.control.monitoring.histogram import Bar, histogram
 from tidegate.control.monitoring.profiles import Profile
 from tidegate.control.monitoring.records import ColumnResult, Kind, Method
 from tidegate.errors import InvalidInput
@@ -24,7 +25,7 @@ Floats = NDArray[np.float64]
 
 FLOORS: Mapping[Method, float] = {"psi": 0.1, "ks": 0.1, "js": 0.1, "wasserstein": 0.1, "chi2": 0.1, "linf": 0.05}
 """Of each method where the plan names none."""
-LEAST_ROWS = 20
+LEAST_ROWS = 30
 """With fewer rows on either side nothing is concluded, and the column does not count among those of the check."""
 FEW = 200
 """Rows below which auto takes the measures that need fewer."""
@@ -34,7 +35,6 @@ LEAST_EXPECTED = 5
 """Rows that chance gives a group on the smaller side; rarer categories are one group."""
 MOST_GROUPS = 30
 """With more categories auto looks at the largest difference of one."""
-MOST_BARS = 24
 _FOR_CATEGORIES = frozenset({"psi", "js", "chi2", "linf"})
 
 
@@ -126,14 +126,19 @@ def chosen(asked: str, kind: Kind, sides: Sides) -> tuple[Method, str]:
 
 
 def sides_of(reference: Column, window: Column) -> Sides:
-    """Numbers: bins in their order, then missing. Categories: the known ones, other ones, new ones, then missing."""
-    category = reference.kind == "category"
-    tails = ([window.other, window.unseen], [reference.other, reference.unseen]) if category else ([], [])
+    """Numbers: bins in their order, then missing. Categories: the known ones, other ones, new ones, then missing.
+
+    New ones count as other ones where the reference has categories that came once: in a long tail the next is always new,
+    and how many there will be is known to no better than twice chance.
+    """
     # A reference that counted a part of its rows has seen the same part of the missing ones.
-    part = reference.binned / reference.valid if reference.valid else 1.0
-    now = [*window.counts, *tails[0], window.missing]
-    then = [*reference.counts, *tails[1], reference.missing * part]
-    return Sides(np.array(now, np.float64), np.array(then, np.float64))
+    missing = reference.missing * (reference.binned / reference.valid if reference.valid else 1.0)
+    now, then = [*window.counts], [*reference.counts]
+    if reference.kind == "category":
+        tail = reference.open or reference.once > 0
+        now += [window.other + window.unseen, 0] if tail else [window.other, window.unseen]
+        then += [reference.other, 0]
+    return Sides(np.array([*now, window.missing], np.float64), np.array([*then, missing], np.float64))
 
 
 def measured(
@@ -148,7 +153,7 @@ def measured(
         if reference is None:
             raise InvalidInput("the Wasserstein distance needs the reference's bins")
         return _wasserstein(sides, reference, window)
-    grouped = groups_of(kind, sides) if kind == "number" else sides
+    grouped = groups_of(kind, sides)
     statistic = measures.linf(*grouped)
     return Found(statistic, measures.linf_p(statistic, *grouped), lambda alpha: measures.linf_critical(*grouped, alpha))
 
@@ -182,9 +187,9 @@ def _wasserstein(sides: Sides, reference: Column, window: Column | None) -> Foun
     if window is not None and window.finite:
         statistic = np.maximum(statistic, min(abs(window.mean - reference.mean) / sigma, 1e300))
     inner = _inner(there, centers)
-    shape, scale = measures.wasserstein_null(*there, inner, sigma)
-    p = measures.wasserstein_p(measures.wasserstein(*there, inner, sigma), shape, scale)
-    return Found(statistic, p, lambda alpha: float(measures.wasserstein_critical(shape, scale, alpha)))
+    null = measures.wasserstein_null(*there, inner, sigma)
+    p = measures.wasserstein_p(measures.wasserstein(*there, inner, sigma), null)
+    return Found(statistic, p, lambda alpha: float(measures.wasserstein_critical(null, alpha)))
 
 
 def _inner(sides: Sides, centers: Floats) -> Floats:
@@ -210,6 +215,8 @@ def groups_of(kind: Kind, sides: Sides, own_rare: bool = True) -> Sides:
     else:
         places = _category_places(then, few)
         tails = 2
+        if sides.then.ndim == 1:
+            sides = Sides(sides.now, _without_luck(sides.then, few))
     if not own_rare:
         places = _drawn_in(places, then, few, tails)
     which = np.zeros((len(then), int(places.max()) + 1))
@@ -234,6 +241,22 @@ def _category_places(then: Floats, few: float) -> NDArray[np.intp]:
     return _dense(places)
 
 
+def _without_luck(then: Floats, few: float) -> Floats:
+    """Categories that only just are frequent owe it to luck, and will be rarer. Without one of its rows, one at the bound
+    would be among the rare: so many rows are moved there, from all that are near the bound."""
+    bound = LEAST_EXPECTED * float(then.sum()) / few
+    known = then[:-3]
+    moved = float(known[(known >= bound) & (known < bound + 1)].sum())
+    near = (known >= bound) & (known < bound + 1 + 2 * np.sqrt(bound))
+    if not moved or near.sum() < 2:
+        return then
+    moved = min(moved, float(known[near].sum()) / 2)
+    fair = then.copy()
+    fair[:-3][near] *= 1 - moved / float(known[near].sum())
+    fair[-3] += moved
+    return fair
+
+
 def _drawn_in(places: NDArray[np.intp], then: Floats, few: float, tails: int) -> NDArray[np.intp]:
     """Groups that chance gives fewer than LEAST_EXPECTED rows become one, or with too few for one go into the smallest."""
     sizes = np.bincount(places, weights=measures.shares(then)) * few
@@ -248,3 +271,6 @@ def _drawn_in(places: NDArray[np.intp], then: Floats, few: float, tails: int) ->
 
 def _dense(places: NDArray[Any]) -> NDArray[np.intp]:
     return np.unique(places, return_inverse=True)[1].astype(np.intp)
+
+
+__all__ = ["Bar", "check_drift", "histogram", "is_drifted"]

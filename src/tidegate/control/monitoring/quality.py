@@ -104,7 +104,7 @@ def _beyond(count: int, rows: int, bound: float, alpha: float) -> bool:
     """Whether the share is above the bound, and a binomial count at the bound is so large with a chance below alpha."""
     if not rows or count <= bound * rows:
         return False
-    return float(special.bdtrc(count - 1, rows, bound)) < alpha
+    return float(special.betainc(count, rows - count + 1, bound)) < alpha
 
 
 def _upper(count: int, rows: int, alpha: float) -> float:

@@ -15,7 +15,7 @@ from tidegate.control.monitoring import profiles
 from tidegate.control.monitoring.profiles import Profile, fold, make_profile, merge
 from tidegate.errors import Conflict, InvalidInput
 
-few = settings(max_examples=30, deadline=None)
+few = settings(max_examples=20, deadline=None)
 RNG = np.random.default_rng(3)
 TABLE: dict[str, Any] = {
     "age": RNG.normal(40, 10, 400),
