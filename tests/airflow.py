@@ -55,7 +55,7 @@ class Airflow:
         }
         self.run("db", "migrate")
 
-    def run(self, *arguments: str, good: bool = True, seconds: float = 120.0) -> str:
+    def run(self, *arguments: str, good: bool = True, seconds: float = 300.0) -> str:
         """Output of an Airflow command; AssertionError when it fails while it should not."""
         done = subprocess.run(
             [str(self.python), "-m", "airflow", *arguments],
