@@ -169,7 +169,7 @@ def _column_spec(column: Column) -> TensorSpec:
         datatype="BYTES" if column.text else "FP64",
         content="text" if column.text else "number",
         allow_nan=column.allow_nan,
-        required=column.used,
+        required=column.used and not (column.text and column.allow_nan),
     )
 
 
@@ -220,6 +220,8 @@ def _back(step: Any, outer: list[Column]) -> list[Column]:
     if hasattr(step, "categories_"):
         _categories(step, before)
         return before
+    if same_width and hasattr(step, "statistics_") and any(column.text for column in outer):
+        return [msgspec.structs.replace(column, allow_nan=True) for column in outer]
     if same_width and hasattr(step, "inverse_transform") and not hasattr(step, "components_"):
         _inverse(step, outer, before)
     elif same_width:
