@@ -52,6 +52,8 @@ class Project:
         self.run.mkdir()
         (self.home / ".gitignore").write_text("__pycache__/\n/run/\n", "utf-8")
         self.command("git", "init", "--quiet")
+        self.command("git", "config", "user.name", "churn")
+        self.command("git", "config", "user.email", "churn@localhost")
         self.command("dvc", "init", "--quiet")
         self.command("dvc", "config", "core.analytics", "false")
         self.command("dvc", "remote", "add", "--default", "local", str(self.folder / "remote"))
@@ -64,8 +66,7 @@ class Project:
 
     def commit(self, subject: str) -> None:
         self.command("git", "add", "--all")
-        who = ("-c", "user.name=churn", "-c", "user.email=churn@localhost")
-        self.command("git", *who, "commit", "--quiet", "--allow-empty", "-m", subject)
+        self.command("git", "commit", "--quiet", "--allow-empty", "-m", subject)
 
     def command(self, *words: str, good: bool = True) -> str:
         """What it says; ProjectFault with its last lines when it fails."""

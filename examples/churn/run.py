@@ -20,14 +20,18 @@ from churn.system import HOST, Ports, System, fast
 from churn.traffic import Customers
 from tidegate.errors import TidegateError
 
-WINDOW = 5.0
-"""Seconds, as in fast.env."""
+BEFORE = 700
+TAKE_PART = 300
+AFTER = 600
+"""Customers that each chapter waits for."""
 DRIFT = Drift(covariate=True, concept=True)
 NEXT_PORT = 2
 
 
 class Story:
     """What happens, in order; each chapter waits for what the one before began."""
+
+    arm = ""
 
     def __init__(self, project: Project, system: System, customers: Customers, deadline: float) -> None:
         self.project = project
@@ -43,31 +47,40 @@ class Story:
         self.lines.append((name, text))
         click.echo(f"  {name:22} {text}")
 
-    def serve(self) -> float:
-        """Accuracy before anything changes."""
-        begin = time.time()
-        self.customers.start(self.system.predict_key)
-        self.until(lambda: time.time() - begin > 3 * WINDOW, "customers came")
-        accuracy, asked = self.customers.accuracy(begin)
-        self.note("before", f"{accuracy:.1%} of {asked} predictions were right")
-        return accuracy
-
-    def experiment(self) -> None:
-        """Half of the customers get a model of trees, for a moment."""
+    def train(self) -> None:
+        """The first model, and one of trees for the experiment."""
+        self.project.tidegate("train", "training.yaml")
         arm = yaml.safe_load((self.project.home / "training.yaml").read_text("utf-8"))
         arm["families"] = {"gradient_boosting": {"max_iter": 40}}
         arm["gate"] = {"margin": 0.2}  # the experiment is to say which is better
         (self.project.home / "trees.yaml").write_text(yaml.safe_dump(arm, sort_keys=False), "utf-8")
         self.project.tidegate("train", "trees.yaml", "--no-register", "--output", "run/trees")
-        self.project.python("-m", "churn.workflow", "register", "run/trees", "--key", "trees", "--alias", "arm-b")
-        version = next(one["version"] for one in self.models() if "arm-b" in one["aliases"])
-        self.project.python("-m", "churn.workflow", "experiment", f"models:/churn/{version}")
-        control = self.system.control
-        self.until(lambda: control.get("/experiments/keeping")["state"] == "running", "the experiment runs")
+        made = self.project.python(
+            "-m", "churn.workflow", "register", "run/trees", "--key", "trees", "--alias", "arm-b"
+        )
+        self.arm = made.split()[-1]
+
+    def serve(self) -> float:
+        """Accuracy before anything changes."""
         begin = time.time()
-        self.until(lambda: time.time() - begin > 2 * WINDOW, "customers take part")
-        report = control.get("/experiments/keeping/report")
+        self.customers.start(self.system.predict_key)
+        self.until(lambda: self.customers.accuracy(begin)[1] >= BEFORE, "customers came")
+        accuracy, asked = self.customers.accuracy(begin)
+        self.note("before", f"{accuracy:.1%} of {asked} predictions were right")
+        return accuracy
+
+    def experiment(self) -> None:
+        """Half of the customers get the model of trees, for a moment."""
+        control = self.system.control
+        self.project.python("-m", "churn.workflow", "experiment", self.arm)
+        self.until(lambda: control.get("/experiments/keeping")["state"] == "running", "the experiment runs")
+
+        def took_part() -> int:
+            return sum(control.get("/experiments/keeping/report")["units"].values())
+
+        self.until(lambda: took_part() >= TAKE_PART, "customers take part")
         control.post("/experiments/keeping/stop", {"reason": "long enough for a story"})
+        report = control.get("/experiments/keeping/report")
         units = ", ".join(f"{count} got {arm}" for arm, count in report["units"].items())
         held = {"fail": "broken"}.get(report["split"]["outcome"], "as configured")
         self.note("experiment", f"of the customers {units}; the split is {held}")
@@ -96,7 +109,7 @@ class Story:
         )
         self.note("released", f"version {outcome['version']}, {ended['events'][-1]['text'][:90]}")
         promoted = time.time() + 1.0
-        self.until(lambda: time.time() - promoted > 2 * WINDOW, "customers get the new version")
+        self.until(lambda: self.customers.accuracy(promoted)[1] >= AFTER, "customers get the new version")
         accuracy, asked = self.customers.accuracy(promoted)
         self.note("after", f"{accuracy:.1%} of {asked} predictions were right")
         return accuracy
@@ -143,12 +156,13 @@ def tell(port: int, folder: Path, per_second: float, seconds: float, stay: bool)
     project.make()
     project.reproduce()
     project.command("dvc", "push", "--quiet")
-    click.echo("Training the first model ...")
-    project.tidegate("train", "training.yaml")
-    click.echo("Starting both planes, a worker and the survey ...")
     customers = Customers(port, port + 2, survey=per_second / 4, centre=per_second * 3 / 4)
-    with System(project, Ports(port, port + 1, port + 2)) as system:
-        story = Story(project, system, customers, deadline)
+    system = System(project, Ports(port, port + 1, port + 2))
+    story = Story(project, system, customers, deadline)
+    click.echo("Training two models ...")
+    story.train()
+    click.echo("Starting both planes, a worker and the survey ...")
+    with system:
         click.echo(
             f"\n  Console  http://{HOST}:{port + 1}/   sign in with: {(project.run / 'admin.key').read_text().strip()}"
         )

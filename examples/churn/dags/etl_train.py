@@ -1,7 +1,7 @@
-"""Every night: preprocess → train → evaluate → register. What is registered as challenger, a release lets through.
+"""Every night: preprocess → train → evaluate → register. What is good enough gets the alias challenger, and Tidegate lets it
+through as far as the evidence allows (``registry.on_challenger: release``).
 
-The steps run in the project's own Python (``CHURN_PYTHON``) and folder (``CHURN_HOME``); the release is asked of the
-control plane (``TIDEGATE_CONTROL``, ``TIDEGATE_API_KEY``, or the connection ``CHURN_CONNECTION``).
+The steps run in the project's own Python (``CHURN_PYTHON``) and folder (``CHURN_HOME``).
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from typing import Any
 
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk import DAG
-
-from tidegate.integrations.airflow import ReleaseOperator
 
 PYTHON = os.environ.get("CHURN_PYTHON", "python")
 HOME = os.environ.get("CHURN_HOME", str(Path(__file__).resolve().parent.parent))
@@ -39,13 +37,4 @@ with DAG(
     train = step("train", f"{PYTHON} -m tidegate train training.yaml --no-register --output {FOLDER} || [ $? -eq 1 ]")
     evaluate = step("evaluate", f"{PYTHON} -m churn.workflow evaluate {FOLDER}")
     register = step("register", f"{PYTHON} -m churn.workflow register {FOLDER} --key '{{{{ run_id }}}}' | tail -1")
-    release = ReleaseOperator(
-        task_id="release",
-        endpoint="churn",
-        model="{{ ti.xcom_pull(task_ids='register') }}",
-        reason="nightly training",
-        conn_id=os.environ.get("CHURN_CONNECTION", ""),
-        poll_seconds=1.0,
-        execution_timeout=timedelta(days=2),
-    )
-    preprocess >> train >> evaluate >> register >> release
+    preprocess >> train >> evaluate >> register
