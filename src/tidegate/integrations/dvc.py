@@ -95,13 +95,19 @@ def push(folder: Path, targets: Sequence[str] = (), remote: str = "", commit: st
     """Records the files as they are now, and sends what is new; safe to repeat. Raises as ``pull``."""
     with _repository(folder) as repo:
         _remote(repo, remote)
-        names = _below(folder, targets) or sorted(out.fs_path for out in repo.index.outs if out.stage.is_data_source)
+        outs = {str(Path(out.fs_path)): out for out in repo.index.outs}
+        names = _below(folder, targets) or sorted(outs)
         if not names:
             raise UserError(f"{folder.name}: DVC tracks no file yet; name targets")
-        stages = repo.add(names)
+        for name in names:
+            if name not in outs:
+                _check_new(Path(name), folder)
+        # What a pipeline makes is recorded by "dvc repro", in its lock.
+        stages = repo.add([name for name in names if name not in outs or outs[name].stage.is_data_source])
         files = int(repo.push(remote=remote or None))
         if commit:
-            _commit(repo, stages, commit)
+            locks = [Path(outs[name].stage.path).with_name("dvc.lock") for name in names if name in outs]
+            _commit(repo, [*(Path(stage.path) for stage in stages), *locks], commit)
         return _moved(folder, repo, files, names)
 
 
@@ -122,6 +128,21 @@ def data_version(path: Path | str) -> str:
             version = f"md5:{digest}+changed"
     revision = _revision(root)
     return f"{version}@{revision}" if revision else version
+
+
+def _check_new(path: Path, folder: Path) -> None:
+    """What is asked for from afar must not send keys to the remote. Raises UserError."""
+    name = path.relative_to(folder.resolve())
+    hidden = any(part.startswith(".") for part in name.parts)
+    if hidden or any(_is_secret(one) for one in (path, *path.rglob("*"))):
+        raise UserError(f"{name} may be a secret: only its owner may read it; if it is none, once: dvc add {name}")
+
+
+def _is_secret(path: Path) -> bool:
+    try:
+        return path.is_symlink() or not path.stat().st_mode & 0o077
+    except FileNotFoundError:
+        return False  # DVC says so in its own words
 
 
 def _below(folder: Path, targets: Sequence[str]) -> list[str]:
@@ -176,15 +197,13 @@ def _moved(folder: Path, repo: Any, files: int, targets: Sequence[str]) -> Moved
     return Moved(files=files, versions=versions, revision=_revision(Path(repo.root_dir)))
 
 
-def _commit(repo: Any, stages: Sequence[Any], message: str) -> None:
+def _commit(repo: Any, paths: Sequence[Path], message: str) -> None:
     """Only the files that name the versions."""
     root = Path(repo.root_dir)
-    paths = sorted(
-        {Path(stage.path) for stage in stages} | {Path(stage.path).parent / ".gitignore" for stage in stages}
-    )
-    there = [str(path.relative_to(root)) for path in paths if path.exists()]
-    if not there or not _git(root, "rev-parse", "--git-dir"):
+    if not _git(root, "rev-parse", "--git-dir"):
         raise UserError(f"{root.name}: commit is for a repository of Git; leave it out")
+    wanted = sorted({*paths, *(path.parent / ".gitignore" for path in paths)})
+    there = [str(path.relative_to(root)) for path in wanted if path.exists()]
     _git(root, "add", "--", *there, must=True)
     if _git(root, "diff", "--cached", "--name-only", "--", *there):
         _git(root, "commit", "--quiet", "--message", message, "--", *there, must=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -13,8 +15,18 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.stores import sqlite_store
+from tidegate.clock import ManualClock
+from tidegate.control.jobs.claims import Claims
+from tidegate.control.jobs.handlers import HANDLERS
+from tidegate.control.jobs.job import Job
+from tidegate.control.jobs.perform import perform
+from tidegate.control.jobs.queue import Queue
+from tidegate.control.jobs.task import Task
+from tidegate.control.registry.files import FilesRegistry
 from tidegate.errors import UserError
 from tidegate.integrations.dvc import RemoteAway, data_version, pull, push, run_pull, run_push, status
+from tidegate.settings import Settings, Trust
 
 # Of the libraries that DVC calls.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning:dvc")]
@@ -22,8 +34,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationW
 ROWS = "age,churned\n41,0\n"
 
 
-class Job(msgspec.Struct):
-    """What a handler sees of one."""
+class Given(msgspec.Struct):
+    """What a handler sees of a job."""
 
     payload: Mapping[str, Any]
     base: Path
@@ -92,7 +104,7 @@ def test_new_rows_go_and_are_committed_alone(here: Path, tmp_path: Path) -> None
     (here / "unrelated").write_text("x")
     git(here, "add", "unrelated")
     assert status(here)["files"]
-    job = Job({"targets": ["data/rows.csv"], "commit": "labelled rows", "folder": "here"}, tmp_path)
+    job = Given({"targets": ["data/rows.csv"], "commit": "labelled rows", "folder": "here"}, tmp_path)
     moved = run_push(job)
     assert moved["versions"] == {"data/rows.csv": f"md5:{md5(ROWS + '50,1' + chr(10))}"}
     assert git(here, "log", "-1", "--format=%s", "--name-only").split("\n\n") == ["labelled rows", "data/rows.csv.dvc"]
@@ -106,7 +118,7 @@ def test_a_clone_gets_the_rows_of_its_commit(here: Path, tmp_path: Path) -> None
     git(here, "add", "--all")
     git(here, "commit", "--quiet", "--message", "all")
     git(tmp_path, "clone", "--quiet", str(here), "there")
-    assert run_pull(Job({"folder": "there"}, tmp_path))["files"] == 1
+    assert run_pull(Given({"folder": "there"}, tmp_path))["files"] == 1
     assert (tmp_path / "there" / "data" / "rows.csv").read_text() == ROWS
 
 
@@ -124,6 +136,33 @@ def test_a_remote_that_is_away_is_tried_again_and_not_made_anew(here: Path, remo
     assert push(here, ["data/rows.csv"]).versions["data/rows.csv"] == f"md5:{md5(ROWS + '50,1' + chr(10))}"
 
 
+def test_a_job_waits_for_a_remote_that_is_away(here: Path, remote: Path, tmp_path: Path) -> None:
+    clock, settings = ManualClock(1_000.0), Settings()
+    with contextlib.closing(sqlite_store(tmp_path, clock)) as store:
+        queue, claims = Queue(store, settings.jobs, clock), Claims(store, settings.jobs, clock, "here")
+        registry = FilesRegistry(tmp_path / "registry", Trust(), base=tmp_path)
+
+        def attempt() -> Job:
+            claim = claims.take(["dvc-pull"])
+            assert claim is not None
+            task = Task(claim, claims, settings, store, registry, clock, tmp_path / "jobs", base=tmp_path)
+            perform(task, claim, claims, HANDLERS["dvc-pull"])
+            return queue.get(claim.job.id)
+
+        queue.submit("dvc-pull", {"folder": "here"}, who="ada")
+        away = remote.rename(remote.with_name("away"))
+        forget(here)
+        waiting = attempt()
+        assert waiting.state == "queued"
+        assert "is it mounted?" in waiting.attempts[-1].error
+        assert claims.take(["dvc-pull"]) is None
+        away.rename(remote)
+        clock.advance(60.0)
+        done = attempt()
+        assert (done.state, done.result["files"]) == ("done", 1)
+        assert (here / "data" / "rows.csv").read_text() == ROWS
+
+
 def test_rows_that_the_remote_does_not_have_are_tried_again(here: Path, remote: Path) -> None:
     shutil.rmtree(remote / "files")
     forget(here)
@@ -137,9 +176,9 @@ def test_what_another_try_cannot_mend_is_said(here: Path, tmp_path: Path) -> Non
     with pytest.raises(UserError, match="not inside of a DVC repository"):
         pull(tmp_path)
     with pytest.raises(UserError, match="no such folder"):
-        run_pull(Job({"folder": "nowhere"}, tmp_path))
+        run_pull(Given({"folder": "nowhere"}, tmp_path))
     with pytest.raises(UserError, match="below the folder"):
-        run_push(Job({"folder": "here", "targets": ["../../etc/passwd"]}, tmp_path))
+        run_push(Given({"folder": "here", "targets": ["../../etc/passwd"]}, tmp_path))
     (here / ".dvc" / "config").write_text("")
     with pytest.raises(UserError, match="add one: dvc remote add"):
         pull(here)
@@ -165,6 +204,31 @@ def test_the_version_of_what_a_pipeline_made_is_in_its_lock(here: Path) -> None:
     (here / "made" / "parts").mkdir()
     assert data_version(here / "made" / "table.csv").startswith(f"md5:{md5(ROWS)}@")
     assert data_version(here / "made" / "parts").startswith("md5:0a.dir@")
+
+
+@pytest.mark.parametrize("name", ["admin.key", ".env", "link.csv", "run"])
+def test_what_may_be_a_secret_is_not_sent(here: Path, remote: Path, name: str) -> None:
+    (here / "admin.key").write_text("tg_secret")
+    (here / "admin.key").chmod(0o600)
+    (here / "run").mkdir()
+    (here / "run" / "admin.key").hardlink_to(here / "admin.key")
+    (here / ".env").write_text("KEY=tg_secret")
+    (here / "link.csv").symlink_to(here / "admin.key")
+    before = sorted(remote.rglob("*"))
+    with pytest.raises(UserError, match=f"{name} may be a secret"):
+        push(here, [name])
+    assert sorted(remote.rglob("*")) == before
+
+
+def test_what_a_pipeline_made_is_sent_as_its_lock_says(here: Path) -> None:
+    stage = {"cmd": "cp data/rows.csv made.csv", "deps": ["data/rows.csv"], "outs": ["made.csv"]}
+    (here / "dvc.yaml").write_text(msgspec.yaml.encode({"stages": {"make": stage}}).decode())
+    subprocess.run([sys.executable, "-m", "dvc", "repro", "--quiet"], cwd=here, check=True, timeout=60,
+                   env={**os.environ, "DVC_NO_ANALYTICS": "1", "CI": "1"})  # fmt: skip
+    moved = push(here)
+    assert moved.versions["made.csv"] == f"md5:{md5(ROWS)}"
+    assert push(here, ["made.csv"], commit="made").files == 0
+    assert git(here, "log", "-1", "--format=%s", "--name-only") == "made\n\n.gitignore\ndvc.lock"
 
 
 def test_rows_that_were_changed_here_are_not_overwritten(here: Path) -> None:

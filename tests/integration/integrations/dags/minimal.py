@@ -21,11 +21,11 @@ with DAG("look", schedule=None):
     report = ReportOperator(task_id="report", kind="summary", endpoint="iris", since="2h", poll_seconds=0.2, **AT)
     branch = DriftBranch(task_id="branch", endpoint="iris", drifted="retrain", stable="rest", unknown="rest", **AT)
 
-    @task
+    @task  # type: ignore[untyped-decorator]
     def retrain() -> str:
         return "would retrain"
 
-    @task(trigger_rule="none_failed")
+    @task(trigger_rule="none_failed")  # type: ignore[untyped-decorator]
     def rest(found: dict[str, Any]) -> None:
         print("REPORTED", found["report"], found["rows"])
 
