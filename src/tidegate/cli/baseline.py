@@ -58,7 +58,7 @@ def create(
 
     body: dict[str, Any] = {"name": name, "endpoint": endpoint, "reason": reason}
     if file is not None and not model and not since:
-        body["profile"] = msgspec.Raw(profiles.encode(profile_of_path(file, without, matrix)))
+        body["profile"] = msgspec.json.decode(profiles.encode(profile_of_path(file, without, matrix)))
     elif model and file is None and not since:
         body["model"], _, body["version"] = model.rpartition("@")
         if not body["model"]:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import datetime
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 BAR = 24
+WIDTH = 160
 Found = Mapping[str, Any]
 
 
 def console() -> Any:
     from rich.console import Console
 
-    return Console(markup=False, highlight=False)
+    # What a program reads, or a file keeps, is not broken into narrow columns.
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDTH
+    return Console(markup=False, highlight=False, width=width)
 
 
 def moment(time: float) -> str:

@@ -166,7 +166,7 @@ class Views:
     def _monitor(self, unit: Unit, name: str, plan: MonitorPlan, row: MonitorRow | None, firing: int) -> Monitor:
         now, seconds = self._clock.wall(), seconds_of(plan.window)
         state = read_state(row.body) if row is not None else MonitorState()
-        waiting = None if row is None else unit.events.waiting(name, max(row.cursor, 0))
+        waiting = unit.events.waiting(name, 0 if row is None else max(row.cursor, 0))
         running = {(one.variant, one.version): one.rows for one in state.open if one.start == start_of(now, seconds)}
         return Monitor(
             endpoint=name,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -12,7 +15,7 @@ from tidegate.clock import ManualClock
 from tidegate.control.monitoring import profiles
 from tidegate.monitor_plan import DriftPlan, MonitorPlan, PerformancePlan, QualityBound, QualityPlan
 from tidegate.storage.records import ProfileRow
-from tidegate.storage.store import Store
+from tidegate.storage.store import Store, Unit
 from tidegate.types import ModelRef, Variant
 
 DRIFT = "drift:baseline:age"
@@ -73,12 +76,14 @@ def test_rows_are_counted_once_however_often_one_looks(world: World) -> None:
     assert world.state.read == 1500
 
 
+@pytest.mark.slow
 def test_more_than_a_batch_is_read_in_one_look(world: World) -> None:
     world.send(2300)
     world.look()
     assert world.rows() == {("baseline", "1", START): 2300}
 
 
+@pytest.mark.slow
 def test_late_predictions_go_into_their_own_window_whose_report_is_done_again(world: World) -> None:
     world.send(300)
     world.next_window()
@@ -166,6 +171,7 @@ def test_a_poisoned_prediction_is_counted_and_passed_over(world: World) -> None:
     assert not world.service.get("churn").note
 
 
+@pytest.mark.slow
 def test_silence_is_an_alert_where_rows_are_expected(store: Store, clock: ManualClock, tmp_path: Path) -> None:
     """Volume: the window is over and nothing came."""
     world = World(store, clock, tmp_path, MonitorPlan(quality=QualityPlan(min_rows=100)))
@@ -189,6 +195,7 @@ def test_without_a_minimum_silence_is_fine(world: World) -> None:
     assert not world.alerts()
 
 
+@pytest.mark.slow
 def test_broken_rows_fire_and_are_resolved_though_the_check_then_finds_nothing(world: World) -> None:
     world.send(400, missing=0.4)
     world.next_window()
@@ -199,6 +206,7 @@ def test_broken_rows_fire_and_are_resolved_though_the_check_then_finds_nothing(w
     assert rule in world.alerts("resolved")
 
 
+@pytest.mark.slow
 def test_the_number_of_rows_does_not_decide_whether_there_is_drift(world: World) -> None:
     """evidentlyai/evidently#50, #509: the same data, many rows or few, is no drift."""
     for rows, seed in ((60, 5), (200, 6), (1000, 7), (5000, 8)):
@@ -208,6 +216,7 @@ def test_the_number_of_rows_does_not_decide_whether_there_is_drift(world: World)
     assert not any(report.drifted for report in world.reports())
 
 
+@pytest.mark.slow
 def test_bins_stay_where_the_baseline_put_them(world: World) -> None:
     """evidentlyai/evidently#1408: windows are compared with the baseline, not with the window before: a slow slide adds
     up."""
@@ -219,6 +228,7 @@ def test_bins_stay_where_the_baseline_put_them(world: World) -> None:
     assert world.alerts("firing")[DRIFT].value > 0.5
 
 
+@pytest.mark.slow
 def test_labels_become_quality_and_break_bounds(store: Store, clock: ManualClock, tmp_path: Path) -> None:
     bounds = {"accuracy": QualityBound(min=0.9)}
     world = World(store, clock, tmp_path, MonitorPlan(performance=PerformancePlan(bounds=bounds)))
@@ -237,6 +247,7 @@ def test_labels_become_quality_and_break_bounds(store: Store, clock: ManualClock
     assert "400 labels" in alert.text
 
 
+@pytest.mark.slow
 def test_later_labels_measure_their_window_anew(world: World) -> None:
     ids = world.send(400, right=0.9)
     world.next_window()
@@ -249,6 +260,7 @@ def test_later_labels_measure_their_window_anew(world: World) -> None:
     assert [one.labels for one in found] == [400]
 
 
+@pytest.mark.slow
 def test_the_reference_of_quality_is_what_the_training_measured(
     store: Store, clock: ManualClock, tmp_path: Path
 ) -> None:
@@ -260,6 +272,7 @@ def test_the_reference_of_quality_is_what_the_training_measured(
     assert alert.threshold == pytest.approx(0.9)
 
 
+@pytest.mark.slow
 def test_estimates_are_never_mixed_up_with_what_was_measured(world: World) -> None:
     world.send(400)
     world.next_window()
@@ -272,6 +285,7 @@ def test_estimates_are_never_mixed_up_with_what_was_measured(world: World) -> No
     assert not world.alerts()
 
 
+@pytest.mark.slow
 def test_one_of_several_control_planes_looks(world: World) -> None:
     second = world.another("two")
     world.service.tick()
@@ -286,6 +300,7 @@ def test_one_of_several_control_planes_looks(world: World) -> None:
     assert world.state.read == 150
 
 
+@pytest.mark.slow
 def test_a_person_may_look_at_any_control_plane(world: World) -> None:
     world.look()
     world.send(100, shift=10)
@@ -308,6 +323,7 @@ def test_an_idle_endpoint_writes_nothing(world: World) -> None:
     assert world.state.revision == before + 1
 
 
+@pytest.mark.slow
 def test_one_that_cannot_be_looked_at_does_not_stop_the_others(
     store: Store, clock: ManualClock, tmp_path: Path
 ) -> None:
@@ -326,6 +342,7 @@ def test_one_that_cannot_be_looked_at_does_not_stop_the_others(
     assert "no profile" in world.service.get("absent").note
 
 
+@pytest.mark.slow
 def test_a_registry_that_is_away_loses_nothing(world: World) -> None:
     world.registry.away = True
     world.send(100)
@@ -338,6 +355,7 @@ def test_a_registry_that_is_away_loses_nothing(world: World) -> None:
     assert not world.service.get("churn").note
 
 
+@pytest.mark.slow
 def test_a_named_baseline_and_a_file_are_references_too(store: Store, clock: ManualClock, tmp_path: Path) -> None:
     (tmp_path / "reference.csv").write_text(
         "age,plan\n" + "\n".join(f"{age:.3f},{plan}" for age, plan in zip(*TABLE.values(), strict=True))
@@ -356,6 +374,7 @@ def test_a_named_baseline_and_a_file_are_references_too(store: Store, clock: Man
         world.next_window()
 
 
+@pytest.mark.slow
 def test_a_changed_file_is_read_anew(store: Store, clock: ManualClock, tmp_path: Path) -> None:
     file = tmp_path / "reference.csv"
     world = World(store, clock, tmp_path, MonitorPlan(reference="reference.csv"))
@@ -368,6 +387,7 @@ def test_a_changed_file_is_read_anew(store: Store, clock: ManualClock, tmp_path:
     assert digests[0] != digests[1]
 
 
+@pytest.mark.slow
 def test_an_alert_about_what_is_not_served_any_more_is_resolved(world: World) -> None:
     second = world.register()
     candidate = Variant("candidate", ModelRef("models:/churn", "churn", second), 1000)
@@ -381,6 +401,7 @@ def test_an_alert_about_what_is_not_served_any_more_is_resolved(world: World) ->
     assert "not served any more" in alert.text
 
 
+@pytest.mark.slow
 def test_a_silence_notifies_nobody_until_it_is_over(world: World) -> None:
     world.send(100, shift=30)
     world.look()
@@ -395,6 +416,7 @@ def test_a_silence_notifies_nobody_until_it_is_over(world: World) -> None:
     assert changes == ["fired", "silence", "silence_over"]
 
 
+@pytest.mark.slow
 def test_a_share_of_columns_may_drift(store: Store, clock: ManualClock, tmp_path: Path) -> None:
     world = World(store, clock, tmp_path, MonitorPlan(drift=DriftPlan(share=0.6)))
     world.publish(world.register())
@@ -404,3 +426,68 @@ def test_a_share_of_columns_may_drift(store: Store, clock: ManualClock, tmp_path
     assert [one.drifted for one in report.columns] == [True, False]
     assert not report.drifted
     assert not world.alerts()
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+class Mortal(Store):
+    """Dies at the n-th instant around a write: when all is written and nothing committed, or right after."""
+
+    def __init__(self, store: Store, at: int) -> None:
+        super().__init__(store.engine, store.clock)
+        self._left = at
+
+    @contextlib.contextmanager
+    def begin(self, durable: bool = True) -> Iterator[Unit]:
+        with super().begin(durable) as unit:
+            yield unit
+            self._point()
+        self._point()
+
+    def _point(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            raise Killed
+
+
+@pytest.mark.slow
+def test_killed_anywhere_nothing_is_lost_or_counted_twice(world: World) -> None:
+    """Predictions, alerts and notifications: each once, wherever the control plane was killed before."""
+    points = 0
+    for point in range(1, 100):
+        world.send(120, shift=20.0 if point % 2 else 0.0, seed=point)
+        world.clock.advance(HOUR)
+        dying = world.another(f"dying {point}", Mortal(world.store, point % 12 + 1))
+        try:
+            dying.tick()
+            dying.leave()
+        except Killed:
+            points += 1
+            world.clock.advance(60)  # its lease runs out
+            heir = world.another(f"heir {point}")
+            heir.tick()
+            heir.leave()
+        if point > 24:
+            break
+    assert points >= 12
+    assert world.state.read == sum(world.rows().values()) == 120 * point
+    told = [one for job in world.jobs() for one in job.payload["notification"]["alerts"] if one["rule"] == DRIFT]
+    with world.store.read() as unit:
+        events = unit.alerts.events(world.alerts()[DRIFT].id)
+    assert [row.revision for row in events] == sorted({row.revision for row in events})
+    assert len(told) == sum('"notified":true' in row.body for row in events)
+    assert [one["state"] for one in told[:3]] == ["firing", "resolved", "firing"]
+
+
+@pytest.mark.slow
+def test_two_looks_at_the_same_moment_count_once(world: World) -> None:
+    world.send(400)
+    world.look()
+    world.send(400)
+    services = [world.another(f"{number}") for number in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda service: service.run("churn"), services))
+    assert world.rows() == {("baseline", "1", START): 800}
+    assert world.state.read == 800
