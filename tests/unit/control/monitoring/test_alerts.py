@@ -195,7 +195,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(steps, plans)
 def test_every_history_keeps_the_rules(history: list[tuple[Any, ...]], plan: MonitorPlan) -> None:
     now, window = START, 0
@@ -245,7 +245,7 @@ def test_every_history_keeps_the_rules(history: list[tuple[Any, ...]], plan: Mon
         assert alert.state != "resolved" or alert.told != "firing"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.text("br", max_size=30), st.integers(0, 3), st.integers(1, 3))
 def test_it_fires_and_resolves_as_a_plain_reading_of_the_rules_says(history: str, pending: int, resolve: int) -> None:
     firing = False

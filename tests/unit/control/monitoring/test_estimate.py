@@ -32,6 +32,7 @@ def drawn(
     )
 
 
+@pytest.mark.slow
 def test_the_estimate_covers_what_labels_show_later() -> None:
     rng = np.random.default_rng(5)
     held = {"accuracy": 0, "f1": 0, "roc_auc": 0}
@@ -43,6 +44,7 @@ def test_the_estimate_covers_what_labels_show_later() -> None:
     assert min(held.values()) / RUNS >= 0.9 - 3 * math.sqrt(0.09 / RUNS), held
 
 
+@pytest.mark.slow
 def test_the_estimate_is_right_on_average() -> None:
     rng = np.random.default_rng(6)
     scores, predicted, truth = drawn(rng, 50_000)
@@ -90,6 +92,7 @@ def test_a_single_score_is_that_of_the_second_class() -> None:
     assert found["accuracy"].value == pytest.approx(0.85)
 
 
+@pytest.mark.slow
 def test_scores_that_are_calibrated_and_such_that_are_not() -> None:
     rng = np.random.default_rng(9)
     alarms = 0

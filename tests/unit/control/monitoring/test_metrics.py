@@ -187,6 +187,7 @@ def covered(truth: float, draw: Callable[[np.random.Generator], Metric | None], 
     assert 1 - alpha - slack <= held <= 1 - alpha + slack, held
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["accuracy", "precision", "recall", "f1"])
 @pytest.mark.parametrize("skill", [0.8, 0.97])
 def test_coverage_for_two_classes(name: str, skill: float) -> None:
@@ -210,6 +211,7 @@ def test_coverage_for_two_classes(name: str, skill: float) -> None:
     covered(truths[name], draw)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["precision", "recall", "f1"])
 @pytest.mark.parametrize("skill", [0.7, 0.95])
 def test_coverage_of_means_over_classes(name: str, skill: float) -> None:
@@ -225,6 +227,7 @@ def test_coverage_of_means_over_classes(name: str, skill: float) -> None:
     covered(float(truths[name].mean()), draw)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shift", [0.7, 2.5])
 def test_coverage_of_the_area_under_the_curve(shift: float) -> None:
     truth = 0.5 * (1 + math.erf(shift / 2))
@@ -236,6 +239,7 @@ def test_coverage_of_the_area_under_the_curve(shift: float) -> None:
     covered(truth, draw)
 
 
+@pytest.mark.slow
 def test_coverage_of_losses() -> None:
     chance = np.random.default_rng(1).beta(2, 2, 1_000_000)
     entropy = float(np.mean(-chance * np.log(chance) - (1 - chance) * np.log(1 - chance)))
@@ -251,6 +255,7 @@ def test_coverage_of_losses() -> None:
     covered(spread, lambda rng: draw(rng, metrics.brier))
 
 
+@pytest.mark.slow
 def test_coverage_for_numbers() -> None:
     def draw(rng: np.random.Generator, measure: Any) -> Metric | None:
         truth = rng.normal(0, 3, ROWS)

@@ -186,6 +186,7 @@ def test_what_is_not_taken_may_be_sent_again(status: int, words: str) -> None:
     assert "SECRET" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_server_that_is_away_or_silent() -> None:
     url = f"http://127.0.0.1:{free_port()}/SECRET"
     with pytest.raises(NotSent, match=r"^webhook: could not be reached$"):
@@ -262,6 +263,7 @@ def test_mail_is_delivered(security: Any, tmp_path: Path) -> None:
     assert mailbox.users == ([user] if user else [])
 
 
+@pytest.mark.slow
 def test_mail_that_is_not_taken(tmp_path: Path) -> None:
     server, client = certificate(tmp_path)
     told = a_notification()
