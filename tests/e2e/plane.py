@@ -67,8 +67,11 @@ def services_of(store: Store, settings: Settings, clock: ManualClock, folder: Pa
 
 
 @contextmanager
-def plane(folder: Path, *, empty: bool = False, watching: bool = False, port: int = 0) -> Iterator[Plane]:
-    """Up and answering; gone afterwards. ``watching``: with what monitoring made of two days."""
+def plane(
+    folder: Path, *, empty: bool = False, watching: bool = False, plain: bool = False, port: int = 0
+) -> Iterator[Plane]:
+    """Up and answering; gone afterwards. ``watching``: with what monitoring made of two days, among them names that are markup
+    unless ``plain``."""
     clock = ManualClock(seed.NOW)
     store = open_store(f"sqlite:///{folder / 'store.db'}", clock, migrate=True)
     settings = Settings() if empty else production.settings() if watching else seed.settings()
@@ -76,7 +79,7 @@ def plane(folder: Path, *, empty: bool = False, watching: bool = False, port: in
     if not empty:
         seed.seed(store)
     if watching:
-        production.run(store, services.registry)
+        production.run(store, services.registry, "discount" if plain else production.HOSTILE)
         watched.add(store)
     names = {"admin": "Ada", "operate": "Otto", "predict": "checkout service"}
     keys = {}

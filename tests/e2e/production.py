@@ -18,7 +18,7 @@ from tidegate.control.monitoring.profiles import make_profile
 from tidegate.control.monitoring.service import MonitorService
 from tidegate.control.registry.base import Registry
 from tidegate.control.releases.release import Release
-from tidegate.monitor_plan import MonitorPlan, PerformancePlan, QualityBound
+from tidegate.monitor_plan import MonitorPlan, PerformancePlan, QualityBound, RetrainPlan
 from tidegate.observations import Feedback, PredictionEvent
 from tidegate.settings import Settings
 from tidegate.storage.store import Store
@@ -39,14 +39,15 @@ PLAN = MonitorPlan(
 )
 CONTRACTS = ("monthly", "yearly", "two years")
 HOSTILE = '<img src=x onerror="alert(1)">'
-"""A category of customers who send markup."""
+"""What is no name of anything, and must stay text."""
 
 
 def settings() -> Settings:
     """With two watched endpoints, the second without anything to be compared with."""
     found = seed.settings()
     fraud = msgspec.structs.replace(PLAN, reference="training")
-    plans = {"churn": PLAN, "fraud": fraud}
+    churn = msgspec.structs.replace(PLAN, retrain=RetrainPlan(config="train.yaml", every="7d"))
+    plans = {"churn": churn, "fraud": fraud}
     endpoints = {
         name: msgspec.structs.replace(one, monitor=plans.get(name), event_sample=1.0)
         for name, one in found.endpoints.items()
@@ -54,13 +55,14 @@ def settings() -> Settings:
     return msgspec.structs.replace(found, endpoints=endpoints)
 
 
-def run(store: Store, registry: Registry) -> None:
-    """Fills a seeded store: the monitor looks after every window, as it would have."""
+def run(store: Store, registry: Registry, odd: str = HOSTILE) -> None:
+    """Fills a seeded store: the monitor looks after every window, as it would have. ``odd`` names a column, and is what some
+    customers send."""
     rng = random.Random(11)
     first = math.floor(NOW / WINDOW) * WINDOW - (WINDOWS + 1) * WINDOW
     clock = ManualClock(first + SETTLED)
     service = MonitorService(store, registry, settings(), clock, "made up")
-    trained = rows.table_of(_events(rng, first, 0.0, "3", 1, 3000, 1))
+    trained = rows.table_of(_events(rng, odd, first, 0.0, "3", 1, 3000, 1))
     service.baselines.of_profile("churn-train", make_profile(trained), endpoint="churn", who=PERSON, reason="made up")
     with store.begin() as unit:
         for release, story in releases():
@@ -74,8 +76,8 @@ def run(store: Store, registry: Registry) -> None:
         grown = max(0.0, (index - WINDOWS * 0.55) / (WINDOWS * 0.45))
         version = "3" if start < NOW - PROMOTED else "4"
         night = index in range(16, 20)
-        events = _events(rng, start, grown, version, latest.snapshot.number, 20 if night else ROWS, 1)
-        labelled = [] if night else _events(rng, start, grown, version, latest.snapshot.number, 1, LABELS)
+        events = _events(rng, odd, start, grown, version, latest.snapshot.number, 20 if night else ROWS, 1)
+        labelled = [] if night else _events(rng, odd, start, grown, version, latest.snapshot.number, 1, LABELS)
         waiting += [_label(rng, event, grown) for event in labelled]
         came = [one for one in waiting if one.received <= clock.wall() + WINDOW]
         waiting = [one for one in waiting if one.received > clock.wall() + WINDOW]
@@ -103,16 +105,15 @@ def releases() -> list[tuple[Release, seed.Story]]:
 
 
 def _events(
-    rng: random.Random, start: float, grown: float, version: str, snapshot: int, wide: int, count: int
+    rng: random.Random, odd: str, start: float, grown: float, version: str, snapshot: int, wide: int, count: int
 ) -> list[PredictionEvent]:
     """``count`` requests of ``wide`` rows; ``grown`` from 0 to 1 says how far the world has moved."""
     found = []
     for number in range(count):
-        inputs: dict[str, list[Any]] = {name: [] for name in COLUMNS}
+        customers = [_customer(rng, grown, odd) for _ in range(wide)]
+        inputs = {name: [one[name] for one in customers] for name in customers[0]}
         outputs: dict[str, list[Any]] = {"predictions": [], "labels": [], "scores": []}
         for _ in range(wide):
-            for name, value in _customer(rng, grown).items():
-                inputs[name].append(value)
             leaves = rng.betavariate(1, 12) if rng.random() < 0.75 - 0.25 * grown else rng.betavariate(10, 1.5)
             outputs["predictions"].append(int(leaves > 0.5))
             outputs["labels"].append("leaves" if leaves > 0.5 else "stays")
@@ -127,10 +128,10 @@ def _events(
     return found
 
 
-def _customer(rng: random.Random, grown: float) -> dict[str, Any]:
+def _customer(rng: random.Random, grown: float, odd: str) -> dict[str, Any]:
     contract = rng.choices(CONTRACTS, (0.55 + 0.2 * grown, 0.3, 0.15))[0]
     if grown > 0.5 and rng.random() < 0.06:
-        contract = rng.choice(("five years", HOSTILE))
+        contract = rng.choice(("five years", odd))
     return {
         "monthly_charges": round(rng.gauss(64 + 34 * grown, 21), 2),
         "tenure": None if rng.random() < 0.01 + 0.12 * (grown > 0.7) else rng.randint(0, 72) if grown < 0.4 else rng.randint(0, 50),
@@ -139,11 +140,8 @@ def _customer(rng: random.Random, grown: float) -> dict[str, Any]:
         "region": rng.choice(("north", "south", "west")),
         "age": round(rng.gauss(46, 13)),
         "streaming": rng.random() < 0.5,
-        HOSTILE: rng.random(),
+        odd: rng.random(),
     }  # fmt: skip
-
-
-COLUMNS = tuple(_customer(random.Random(0), 0.0))
 
 
 def _label(rng: random.Random, event: PredictionEvent, grown: float) -> Feedback:

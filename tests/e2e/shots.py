@@ -17,11 +17,17 @@ SHOTS: tuple[tuple[str, str, int, int, Literal["light", "dark"]], ...] = (
     ("console-overview.png", "/", 1180, 700, "light"),
     ("console-release.png", "/releases/r-iris-4", 1180, 900, "dark"),
     ("console-phone.png", "/releases/r-iris-4", 390, 720, "light"),
+    ("console-monitoring.png", "/monitoring/churn", 1180, 1120, "light"),
+    ("console-retraining.png", "/retrainings/t-churn-1", 1180, 760, "light"),
 )
 
 
 def main() -> None:
-    with TemporaryDirectory() as folder, plane(Path(folder)) as found, sync_playwright() as driver:
+    with (
+        TemporaryDirectory() as folder,
+        plane(Path(folder), watching=True, plain=True) as found,
+        sync_playwright() as driver,
+    ):
         browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=list(ARGUMENTS))
         for name, path, width, height, scheme in SHOTS:
             context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)

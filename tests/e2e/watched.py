@@ -11,6 +11,7 @@ from tests.e2e.production import HOSTILE
 from tests.e2e.seed import NOW, PERSON
 from tidegate.control.jobs.job import Attempt, Job, Progress
 from tidegate.control.jobs.queue import row_of as job_row
+from tidegate.control.monitoring.alerts import alert_id
 from tidegate.control.monitoring.raising import AlertChange, event_row
 from tidegate.control.monitoring.raising import row_of as alert_row
 from tidegate.control.monitoring.records import Alert, Basis, ColumnResult, DriftReport, Metric, Performance
@@ -132,6 +133,8 @@ def jobs() -> list[Job]:
         job("j-train-1", "retrain", state="failed", started=NOW - 500, ended=NOW - 420, tries=3, parent="t-churn-2",
             error=f"customers.csv has no column {HOSTILE}", steps={"read": {"rows": 4000}},
             attempts=(Attempt(worker, NOW - 500, NOW - 480, "the worker was lost"), Attempt(worker, NOW - 470, NOW - 420, "no column"))),
+        job("j-train-2", "retrain", state="done", started=NOW - 5300, ended=NOW - 5200, tries=1, parent="t-churn-1",
+            attempts=(Attempt(worker, NOW - 5300, NOW - 5200),)),
         job("j-batch-2", "batch", endpoint="iris"),
         job("j-dvc-1", "dvc-pull", endpoint="", state="cancelled", ended=NOW - 300, reason="the remote moves"),
     ]  # fmt: skip
@@ -158,8 +161,8 @@ def retrainings() -> list[Retraining]:
         Event(NOW - 1800, "promoted", "churn 4 is the champion"),
     )  # fmt: skip
     promoted: dict[str, Any] = made | {
-        "trigger": "alert", "alerts": ("a-fraud-amount", "a-gone"), "reports": ("d-churn-1",), "outcome": outcome,
-        "reason": "monthly_charges of churn drifted", "job": "j-report-1", "release": "r-churn-4", "events": events,
+        "trigger": "alert", "alerts": (alert_id("churn", "drift:baseline:monthly_charges"), "a-fraud-amount"), "reports": ("d-churn-1",), "outcome": outcome,
+        "reason": "monthly_charges of churn drifted", "job": "j-train-2", "release": "r-churn-4", "events": events,
     }  # fmt: skip
     failed: dict[str, Any] = made | {
         "trigger": "person", "author": PERSON, "reason": f"a try {HOSTILE}", "job": "j-train-1",

@@ -265,6 +265,17 @@ def about(alert: Alert) -> str:
     return text.words(alert.statistic) + (f" in {alert.column}" if alert.column else "")
 
 
+JOBS = {
+    "batch": "Batch prediction", "report": "Report", "train": "Training", "retrain": "Retraining", "notify": "Notification",
+    "dvc-pull": "Data from DVC", "dvc-push": "Data to DVC",
+}  # fmt: skip
+
+
+def job(kind: str) -> str:
+    """What a kind of job does."""
+    return JOBS.get(kind, text.words(kind).capitalize())
+
+
 def judged(found: Finding) -> Outcome:
     """Beyond its bound is not broken yet: few rows may be so by chance."""
     if found.broken:

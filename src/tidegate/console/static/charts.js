@@ -239,7 +239,7 @@
                 ...data.lines.map(([value, name]) => ({ yAxis: value, lineStyle: { color: palette.bad, type: [5, 4], width: 1.2 }, label: { formatter: name, color: palette.bad, fontSize: 10.5, position: "insideStartTop", distance: [0, 2] } })),
                 ...data.marks
                   .filter(([time]) => time >= first && time <= last)
-                  .map(([time, name, tone]) => ({ xAxis: time, lineStyle: { color: palette[tone], type: "solid", width: 1.4 }, label: { formatter: name, color: palette[tone], fontSize: 10.5, fontWeight: 600, position: "insideEndTop", rotate: 0, distance: [4, -2], align: time - first > span * 0.75 ? "right" : "left" } })),
+                  .map(([time, name, tone], place) => ({ xAxis: time, lineStyle: { color: palette[tone], type: "solid", width: 1.4 }, label: { formatter: name, color: palette[tone], fontSize: 10.5, fontWeight: 600, position: "insideEndTop", rotate: 0, offset: [0, 13 * (place % 2)], distance: [4, -2], align: time - first > span * 0.75 ? "right" : "left" } })),
               ],
             },
       });
