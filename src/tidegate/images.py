@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import io
-import warnings
 from typing import Any
 
 MEASURES = ("bytes", "width", "height", "aspect", "brightness", "red", "green", "blue")
-MOST_PIXELS = 50_000_000
+MOST_PIXELS = 4_000_000
+"""Of an image that is decoded as a whole; a JPEG may have ``_SMALLER`` times as many, as it is decoded at an eighth."""
 MOST_BYTES = 32 * 2**20
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+_SMALLER = 8
 _SIDE = 64
 """The means are of a picture of at most so many pixels a side."""
 
 
 def measure(blob: bytes, most_pixels: int = MOST_PIXELS) -> dict[str, Any]:
-    """``bytes`` always; the rest where Pillow is there and the blob is an image of at most ``most_pixels``. Brightness and
-    colours are means from 0 to 1. What EXIF says is not followed: a turned image is as wide as its pixels are."""
+    """``bytes`` always; the rest where Pillow is there and the blob is an image. Brightness and colours are means from 0 to
+    1, and left out above ``most_pixels``. What EXIF says is not followed: a turned image is as wide as its pixels are."""
     found: dict[str, Any] = {"bytes": len(blob)}
     if len(blob) > MOST_BYTES:
         return found
@@ -25,13 +26,11 @@ def measure(blob: bytes, most_pixels: int = MOST_PIXELS) -> dict[str, Any]:
     except ImportError:
         return found
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(blob), formats=_FORMATS) as image:
-                width, height = image.size
-                found |= {"width": width, "height": height, "aspect": round(width / height, 4)}
-                if width * height <= most_pixels:
-                    found |= _colours(image)
+        with Image.open(io.BytesIO(blob), formats=_FORMATS) as image:
+            width, height = image.size
+            found |= {"width": width, "height": height, "aspect": round(width / height, 4)}
+            if width * height <= most_pixels * (_SMALLER if image.format == "JPEG" else 1):
+                found |= _colours(image)
     except Exception:  # noqa: BLE001 - Pillow's plugins raise many kinds for broken or hostile files
         return found
     return found

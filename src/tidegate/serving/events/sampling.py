@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from tidegate.images import measure
 from tidegate.metrics import Counter
 from tidegate.observations import PredictionEvent, label_of
 from tidegate.serving.batching import Ran
@@ -137,9 +138,9 @@ def _values(array: Array) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Blobs by their size and digest; the rest as it is."""
+    """Blobs by their size and digest, and by what is measured of an image; the rest as it is."""
     if isinstance(value, bytes):
-        return {"bytes": len(value), "sha256": hashlib.sha256(value).hexdigest()}
+        return {**measure(value), "sha256": hashlib.sha256(value).hexdigest()}
     if isinstance(value, np.generic):  # a model may have put it into a list of its own
         value = value.item()
     return value if isinstance(value, str | int | float | bool | None) else str(value)
