@@ -23,10 +23,11 @@ NOT_SETTINGS: Mapping[str, str] = {
     "TIDEGATE_CONTROL": "Address of the control plane that `tidegate release` and its like call.",
     "TIDEGATE_KEY": "Key that `tidegate predict` and the commands of the control plane send.",
     "TIDEGATE_API_KEY": "Key that the operators for Airflow send, where no connection has one.",
+    "MLFLOW_EXPERIMENT_NAME": "MLflow's experiment of trainings whose configuration names none.",
     "TIDEGATE_START_METHOD": "How `server.workers` processes start: `fork` (the default on Linux) or `spawn` (elsewhere).",
     "TIDEGATE_HANG_SECONDS": "A serving process without a sign of life for so long is replaced; 30 by default.",
 }
-"""Names with the prefix that are read elsewhere."""
+"""Names that are read elsewhere."""
 
 _KUBERNETES = re.compile(r"TIDEGATE_(\w+_)?(SERVICE_(HOST|PORT)(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
 _KUBERNETES_PORT = re.compile(r"(tcp|udp|sctp)://.*")

@@ -160,7 +160,9 @@ class TrainingConfig(Section, frozen=True, kw_only=True):
     ] = ""
     alias: Annotated[str, help_text("Alias that an accepted version gets.")] = "challenger"
     first_alias: Annotated[str, help_text("Alias that the very first version gets too; none when empty.")] = "champion"
-    experiment: Annotated[str, help_text("MLflow's experiment; the model's name when empty.")] = ""
+    experiment: Annotated[
+        str, help_text("MLflow's experiment; MLFLOW_EXPERIMENT_NAME or the model's name when empty.")
+    ] = ""
     profile: Annotated[Profile, help_text("The reference that production is compared with.")] = Profile()
     seed: Annotated[int, Meta(ge=0, le=2**31 - 1), help_text("Of everything random.")] = 0
 

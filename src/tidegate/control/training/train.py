@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -125,7 +126,7 @@ def train(
     report.write(trained, pictures, parts.folder)
     example = halves.train[list(checked.features)].iloc[:5]
     run = parts.tracking.record(
-        trained, chosen.pipeline, found.signature, example, parts.folder, config.experiment or config.name, key
+        trained, chosen.pipeline, found.signature, example, parts.folder, experiment_of(config), key
     )
     trained = msgspec.structs.replace(trained, run_id=run)
 
@@ -154,6 +155,11 @@ def version_of(registry: Registry, name: str, key: str) -> ModelVersion | None:
     except NotFound:
         return None
     return next((version for version in there if version.metadata.get(KEY) == key), None)
+
+
+def experiment_of(config: TrainingConfig) -> str:
+    """MLflow's own name for it counts where the configuration says nothing."""
+    return config.experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME", "").strip() or config.name
 
 
 def digest_of(config: TrainingConfig) -> str:

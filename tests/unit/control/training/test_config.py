@@ -2,11 +2,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.unit.control.training.tables import CHURN, config
 from tidegate.apps.training import read_config
-from tidegate.control.training.config import broken_rules
+from tidegate.control.training.config import Data, TrainingConfig, broken_rules
+from tidegate.control.training.train import experiment_of
 from tidegate.errors import ConfigError
 
 GOOD = """
@@ -73,3 +75,12 @@ def test_what_types_cannot_say(changes: dict[str, object], key: str) -> None:
 def test_a_good_one_breaks_no_rule() -> None:
     assert not list(broken_rules(config()))
     assert CHURN["schema"].keys() == config().schema.keys()
+
+
+def test_the_experiment_of_mlflow_may_come_from_its_own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    named = TrainingConfig(name="iris", data=Data(csv="iris.csv"), target="kind", families={}, experiment="flowers")
+    unnamed = msgspec.structs.replace(named, experiment="")
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
+    assert (experiment_of(named), experiment_of(unnamed)) == ("flowers", "iris")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "nightly")
+    assert (experiment_of(named), experiment_of(unnamed)) == ("flowers", "nightly")
