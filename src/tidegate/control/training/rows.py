@@ -206,7 +206,9 @@ def _with_target(table: pandas.DataFrame, config: TrainingConfig, kind: ColumnTy
         target = target.astype(np.int64)
     classes = target.nunique()
     if classes < 2:
-        raise UserError(f"target: {config.target} has one class only, {label_of(target.iloc[0])}; nothing can be learnt")
+        raise UserError(
+            f"target: {config.target} has one class only, {label_of(target.iloc[0])}; nothing can be learnt"
+        )
     if classes > 1000:
         raise UserError(f"target: {config.target} has {classes:,} classes; is it a number? then task: regression")
     return table.assign(**{config.target: target})
