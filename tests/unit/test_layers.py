@@ -54,9 +54,22 @@ PURE = (
     "control/analysis/",
     *(f"control/releases/{name}.py" for name in ("machine", "evidence", "counted", "guardrails", "gates", "wording")),
     "control/experiments/experiment.py",
+    *(f"control/training/{name}.py" for name in ("policy", "gate", "scores")),
+    *(f"control/monitoring/{name}.py" for name in ("checking", "observing", "folding", "facts")),
     *(
         f"control/monitoring/{name}"
-        for name in ("columns", "drift", "histogram", "measures", "profiles", "quality", "repeats", "rows", "texts")
+        for name in (
+            "columns",
+            "drift",
+            "histogram",
+            "measures",
+            "profiler",
+            "profiles",
+            "quality",
+            "repeats",
+            "rows",
+            "texts",
+        )
     ),
     "control/jobs/job.py",
     "control/jobs/moves.py",

@@ -68,15 +68,15 @@ def make_profile(
     ready, vocabularies = _measured_texts(raw, kinds)
     empty = {name: _freeze(values, kinds.get(name), frozen_from) for name, values in ready.items()}
     found = Profile(columns=empty, names=own, vocabularies=vocabularies)
-    counted = _count(found, ready, rows)
+    total = counted(found, ready, rows)
     kept = np.sort(rng.choice(rows, sample, replace=False)) if rows > sample else np.arange(rows)
     picked = {name: _sampled(_taken(values, kept), empty[name].kind) for name, values in ready.items()}
     return msgspec.structs.replace(
         found,
         rows=rows,
         unreadable=table.unreadable if isinstance(table, Rows) else 0,
-        columns={name: columns.merged(empty[name], counted.columns[name]) for name in empty},
-        repeats=counted.repeats,
+        columns={name: columns.merged(empty[name], total.columns[name]) for name in empty},
+        repeats=total.repeats,
         sample=picked,
     )
 
@@ -133,7 +133,7 @@ def fold(reference: Profile, window: Profile | None, table: Table) -> Profile:
     """The window with the table's rows in it too. The table is as ``rows.table_of`` gives it, or as the reference's was."""
     rows = rows_in(table)
     ready = aligned(reference, table)
-    found = _count(reference, ready, rows)
+    found = counted(reference, ready, rows)
     found = msgspec.structs.replace(
         found,
         unreadable=table.unreadable if isinstance(table, Rows) else 0,
@@ -148,7 +148,7 @@ def aligned(reference: Profile, table: Table) -> Mapping[str, Values]:
     return derived(table, reference.names, reference.vocabularies)
 
 
-def _count(reference: Profile, ready: Mapping[str, Values], rows: int) -> Profile:
+def counted(reference: Profile, ready: Mapping[str, Values], rows: int) -> Profile:
     """Counts of all rows in the reference's bins."""
     present = {name: of for name, of in reference.columns.items() if name in ready}
     tools = {name: _Counter(of) for name, of in present.items()}

@@ -74,7 +74,7 @@ def _column(name: str, then: Column, now: Column, plan: QualityPlan, alpha: floa
     valid = max(then.valid, 1)
     if then.kind == "category":
         # What chance brings of categories that were never seen: as often as some came once (Good and Turing).
-        new = (then.once + 1) / valid if not then.open else 1.0
+        new = (then.once + 1) / max(then.binned, 1) if not then.open else 1.0
         one = _finding("new_categories", name, now.unseen, now.valid, 0.0, plan.max_new_categories, new, alpha)
         found.append(_with_examples(one, now.examples))
     elif then.low is not None:
