@@ -47,7 +47,7 @@ class Controlled:
         self.log_file = folder / "log"
         write_classifier_onnx(folder / "iris.onnx")
         config: dict[str, Any] = {
-            "endpoints": {"iris": {"model": "iris.onnx", "version": "1"}},
+            "endpoints": {"iris": {"model": "iris.onnx", "version": "1", "monitor": {"every": "1s", "window": "5s"}}},
             "store": {"url": f"sqlite:///{folder}/run/store.db"},
             "control": {"port": self.port, "requests_per_minute": 1_000_000},
             "registry": {"webhook_secret": "shared"},

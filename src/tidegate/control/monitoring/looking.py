@@ -87,6 +87,8 @@ class Look:
         self._plan = plan
         self._lease = lease
         self._seconds = seconds_of(plan.window)
+        self.more = False
+        """Whether it stopped for want of time, with predictions left to read."""
         self._served: dict[str, ModelRef] = {}
         self._shadows: dict[int, Mapping[str, bool]] = {}
         self._models: dict[int, Mapping[str, ModelRef]] = {}
@@ -135,7 +137,10 @@ class Look:
                     unit.monitors.put_profile(self._profile_row(key, profile))
                 row, state = self._write(unit, row, state, cursor=batch[-1][0])
             self._windows.update(folded.windows)
-            if len(batch) < BATCH or self._clock.monotonic() >= end:
+            if len(batch) < BATCH:
+                return row, state
+            if self._clock.monotonic() >= end:
+                self.more = True
                 return row, state
 
     def _check(self, row: MonitorRow, state: MonitorState) -> tuple[MonitorRow, MonitorState]:

@@ -79,7 +79,8 @@ class MonitorService:
                 return
             self._due[name] = now + seconds_of(plan.every)
             try:
-                self._look(name, plan, lease)
+                if self._look(name, plan, lease):
+                    self._due[name] = now
             except StoreAway:
                 raise
             except LeaseLost as error:
@@ -217,10 +218,13 @@ class MonitorService:
                 return after
         raise AssertionError("unreachable")
 
-    def _look(self, name: str, plan: MonitorPlan, lease: Lease | None) -> None:
+    def _look(self, name: str, plan: MonitorPlan, lease: Lease | None) -> bool:
+        """Whether more is there to read."""
         endpoint = self._settings.endpoints[name]
         with self._turn:
-            Look(self._store, self._references, self._clock, self._tell, name, endpoint, plan, lease).run()
+            look = Look(self._store, self._references, self._clock, self._tell, name, endpoint, plan, lease)
+            look.run()
+        return look.more
 
     def _tell(self, unit: Unit, told: Told) -> Callable[[], None]:
         notification = notification_of(told)

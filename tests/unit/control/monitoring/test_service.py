@@ -491,3 +491,22 @@ def test_two_looks_at_the_same_moment_count_once(world: World) -> None:
         list(pool.map(lambda service: service.run("churn"), services))
     assert world.rows() == {("baseline", "1", START): 800}
     assert world.state.read == 800
+
+
+class Hurried(ManualClock):
+    """Three seconds pass whenever one looks at it."""
+
+    def monotonic(self) -> float:
+        self.advance(3.0)
+        return super().monotonic()
+
+
+@pytest.mark.slow
+def test_what_one_look_has_no_time_for_is_read_by_the_next_at_once(store: Store, tmp_path: Path) -> None:
+    world = World(store, Hurried(START + 60), tmp_path)
+    world.publish(world.register())
+    world.send(5000, each=2)
+    world.service.tick()
+    assert world.state.read == 4000
+    world.service.tick()
+    assert world.state.read == 5000
