@@ -20,8 +20,8 @@ from benchmarks.harness.results import FOLDER, read_rows, table
 
 QUESTIONS = (
     "throughput", "latency", "cold_start", "memory", "batching", "uncompiled", "overload", "formats", "hot_swap",
-    "workers", "endpoints_500", "tracing_off", "recording", "store", "console",
-    "statistics",
+    "workers", "endpoints_500", "tracing_off", "recording", "batch", "store", "console",
+    "statistics", "drift",
 )  # fmt: skip
 QUIET = 0.05
 """Share of the machine that others may use before a result gets a warning."""

@@ -141,7 +141,7 @@ def world(folder: Path, **more: Any) -> Iterator[World]:
 def table(path: Path, rows: int, missing: int = 7) -> Path:
     """Rows 1 to ``rows`` with a = row, b = 1; every ``missing``-th thousandth row lacks its a."""
     numbers = [None if row % (missing * 1000) == 0 else float(row) for row in range(1, rows + 1)]
-    pq.write_table(pa.table({"a": pa.array(numbers, pa.float64()), "b": [1.0] * rows}), path)
+    pq.write_table(pa.table({"a": pa.array(numbers, pa.float64()), "b": [1.0] * rows}), path, row_group_size=PIECE)
     return path
 
 

@@ -29,8 +29,7 @@ def _free(kinds: Sequence[str], now: float) -> Select[Any]:
 class Jobs(Repository):
     def add(self, row: JobRow) -> None:
         """Raises LostRace when an open job has the same key; the transaction can go on."""
-        query = self._insert(jobs).values(**fields_of(row)).on_conflict_do_nothing()
-        if self._connection.execute(query).rowcount != 1:
+        if self._changed(self._insert(jobs).on_conflict_do_nothing(), [fields_of(row)]) != 1:
             raise LostRace(f"an open job has the key {row.key!r} already")
 
     def get(self, id: str) -> JobRow | None:  # noqa: A002

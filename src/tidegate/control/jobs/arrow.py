@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -72,6 +72,13 @@ def column_of(column: Any) -> Any:
     return column.to_pylist()
 
 
+class Same(NamedTuple):
+    """A column that has one value in all its rows."""
+
+    value: str
+    count: int
+
+
 def table_of(columns: Mapping[str, Any]) -> pa.Table:
     import pyarrow as pa
 
@@ -82,6 +89,8 @@ def _array(values: Any) -> Any:
     import numpy as np
     import pyarrow as pa
 
+    if isinstance(values, Same):
+        return pa.repeat(pa.scalar(values.value), values.count)
     if isinstance(values, range):
         values = np.arange(values.start, values.stop, dtype=np.int64)
     if isinstance(values, np.ndarray) and (values.dtype.kind == "O" or values.ndim > 1):

@@ -3,6 +3,7 @@ whole. A note is written last, so what it speaks of is there once and for all, w
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import shutil
@@ -12,7 +13,7 @@ from typing import IO, Any
 
 import msgspec
 
-from tidegate.control.jobs.arrow import need_arrow, table_of
+from tidegate.control.jobs.arrow import Same, need_arrow, table_of
 from tidegate.control.jobs.pieces import Bad, Format, Position, Scored
 from tidegate.errors import MissingExtra, UserError
 
@@ -53,10 +54,11 @@ class Chunks:
         header = tuple(columns[0]) if columns else ()
         with _whole(self._path(index, "part")) as file:
             write_rows(file, self._form, columns, header)
-        with _whole(self._path(index, "bad")) as file:
-            file.writelines(b'{"row":%d,"reason":%s}\n' % (one.number, _encode(one.reason)) for one in bad)
+        if bad:
+            with _whole(self._path(index, "bad")) as file:
+                file.writelines(b'{"row":%d,"reason":%s}\n' % (one.number, _encode(one.reason)) for one in bad)
         note = Note(end, sum(len(part.numbers) for part in parts), len(bad), header)
-        with _whole(self._path(index, "note")) as file:
+        with _whole(self._path(index, "note"), to_disk=False) as file:  # one that a crash left empty is none
             file.write(msgspec.json.encode(note))
         return note
 
@@ -73,7 +75,7 @@ class Chunks:
                     file.write(_csv_line(header))
                 _append(file, parts)
         with _whole(errors) as file:
-            _append(file, [self._path(index, "bad") for index in range(len(notes))])
+            _append(file, [self._path(index, "bad") for index, note in enumerate(notes) if note.failed])
 
     def remove(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -82,12 +84,12 @@ class Chunks:
         columns: dict[str, Any] = {ROW: part.numbers}
         columns |= dict(zip(self._keep, part.kept, strict=True))
         columns |= part.columns
-        return columns | {VERSION: [self._version] * len(part.numbers)}
+        return columns | {VERSION: Same(self._version, len(part.numbers))}
 
     def _note(self, index: int) -> Note | None:
         try:
             return msgspec.json.decode(self._path(index, "note").read_bytes(), type=Note)
-        except FileNotFoundError:
+        except (FileNotFoundError, msgspec.DecodeError):
             return None
 
     def _path(self, index: int, kind: str) -> Path:
@@ -97,8 +99,9 @@ class Chunks:
 class _whole:  # noqa: N801 - reads as a function
     """A file that is there once it is whole and on the disk, under a name of its own until then."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, to_disk: bool = True) -> None:
         self._path = path
+        self._to_disk = to_disk
         self._fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
 
     def __enter__(self) -> IO[bytes]:
@@ -109,7 +112,8 @@ class _whole:  # noqa: N801 - reads as a function
         with self._file as file:
             if kind is None:
                 file.flush()
-                os.fsync(file.fileno())
+                if self._to_disk:
+                    os.fsync(file.fileno())
         if kind is None:
             self._fresh.replace(self._path)
         else:
@@ -185,7 +189,11 @@ def _as(table: Any, schema: Any) -> Any:
 def _append(file: IO[bytes], parts: Sequence[Path]) -> None:
     for part in parts:
         with part.open("rb") as piece:
-            shutil.copyfileobj(piece, file, 1 << 20)
+            file.flush()
+            with contextlib.suppress(OSError, AttributeError):  # not on every system, nor every kind of disk
+                while os.copy_file_range(piece.fileno(), file.fileno(), 1 << 30):
+                    pass
+            shutil.copyfileobj(piece, file, 1 << 20)  # what is left: all, or nothing
 
 
 def _csv_line(names: Sequence[str]) -> bytes:
@@ -197,6 +205,8 @@ def _csv_line(names: Sequence[str]) -> bytes:
 
 
 def _plain(values: Any) -> Any:
+    if isinstance(values, Same):
+        return [values.value] * values.count
     return values.tolist() if hasattr(values, "tolist") else values
 
 

@@ -14,7 +14,7 @@ from tidegate.control.jobs.pieces import Bad, Piece, Position, Table
 from tidegate.control.jobs.task import Kind
 from tidegate.errors import InvalidInput, MissingExtra
 
-PIECE_BYTES = 8 << 20
+PIECE_BYTES = 4 << 20
 LONGEST_RECORD = 1 << 20
 """Bytes of one row; a quoted value that goes on for longer was never closed."""
 MOST_LINES = 100

@@ -17,7 +17,9 @@ from tidegate.errors import InvalidInput, NotAllowed
 
 JSON_BYTES = 4 << 20
 LONGEST_LINE = 16 << 20
-PARQUET_ROWS = 65_536
+PARQUET_ROWS = 262_144
+"""Of a piece, or fewer where rows have many columns, or the file has smaller groups."""
+PARQUET_CELLS = 4_000_000
 LISTS = ("features", "instances")
 """Under these names a row may bring all its values as one list."""
 
@@ -149,13 +151,13 @@ class ParquetSource:
         pa = need_arrow()
         from pyarrow import parquet  # type: ignore[import-untyped]
 
-        self._rows_at_once = rows_at_once
         try:
             self._file = parquet.ParquetFile(path)
         except (pa.ArrowInvalid, pa.ArrowException) as error:
             raise InvalidInput(f"the input is not Parquet: {str(error).splitlines()[0][:200]}") from None
         names = self._file.schema_arrow.names
         self.header = tuple(names if wanted is None else (name for name in names if name in wanted))
+        self._rows_at_once = max(1, min(rows_at_once, PARQUET_CELLS // max(len(self.header), 1)))
 
     def count(self) -> int:
         return int(self._file.metadata.num_rows)
