@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tidegate.apps.task import jobs_folder
+from tidegate.apps.folders import jobs_folder
 from tidegate.apps.training import run_retrain
 from tidegate.clock import ManualClock, SystemClock
 from tidegate.config import load_settings

@@ -60,6 +60,7 @@ def test_from_a_table_to_what_is_served(place: Place) -> None:
     assert json.loads(version.metadata["metrics"])["accuracy"]["value"] == trained.metrics["accuracy"].value
     profile = decode(registry(place).profile(version, 10_000_000))
     assert set(profile.columns) == {"age", "charges", "plan", "prediction", "score"}
+    assert profile.rows == 400, "each row by a fit that had not seen it"
 
     served = opening(place.loaded.settings, place.folder)(registry(place).ref("models:/churn@champion"))
     rows = {

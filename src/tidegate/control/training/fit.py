@@ -41,6 +41,10 @@ class Chosen(msgspec.Struct, frozen=True, kw_only=True):
     """A scikit-learn pipeline that takes the features by name."""
     best: Tried
     tried: tuple[Tried, ...]
+    unseen: Any
+    """The training rows that some fold left out, in the order of ``answers``."""
+    answers: Answers
+    """What the fold's own fit, which had not seen them, says about them."""
 
 
 def choose(
@@ -52,18 +56,41 @@ def choose(
     candidates = [(family, parameters) for family, given in config.families.items() for parameters in grid_of(given)]
     folds = list(_folds(train, config))
     tried: list[Tried] = []
+    said: dict[int, list[Answers]] = {}
+    leader = -1
     for number, (family, parameters) in enumerate(candidates):
         tell(number, len(candidates) + 1, f"{family} {_shown(parameters)}".strip())
-        tried.append(_try(train, folds, checked, classes, config, family, parameters))
-    good = [one for one in tried if one.mean is not None]
-    if not good:
+        one, answers = _try(train, folds, checked, classes, config, family, parameters)
+        tried.append(one)
+        if one.mean is not None and (leader < 0 or _mean(one, config) > _mean(tried[leader], config)):
+            leader, said = number, {number: answers}
+    if leader < 0:
         raise UserError(
             "no family could be fitted: " + "; ".join(dict.fromkeys(f"{t.family}: {t.error}" for t in tried))
         )
-    best = max(good, key=lambda one: better(config.scoring, one.mean or 0.0))
+    best = tried[leader]
     tell(len(candidates), len(candidates) + 1, f"{best.family} on all {len(train):,} rows")
     pipeline = _fitted(train, checked, config, best.family, best.parameters)
-    return Chosen(pipeline=pipeline, best=best, tried=tuple(tried))
+    unseen = train.iloc[np.concatenate([rows for _, rows in folds])]
+    return Chosen(pipeline=pipeline, best=best, tried=tuple(tried), unseen=unseen, answers=joined(said[leader]))
+
+
+def _mean(one: Tried, config: TrainingConfig) -> float:
+    """More is better."""
+    return better(config.scoring, one.mean if one.mean is not None else np.nan)
+
+
+def joined(parts: Sequence[Answers]) -> Answers:
+    """About the rows of all, in their order."""
+    first = parts[0]
+    scores = [part.scores for part in parts if part.scores is not None]
+    return Answers(
+        truth=np.concatenate([part.truth for part in parts]),
+        predicted=np.concatenate([part.predicted for part in parts]),
+        scores=np.concatenate(scores) if len(scores) == len(parts) else None,
+        classes=first.classes,
+        positive=first.positive,
+    )
 
 
 def _folds(train: pandas.DataFrame, config: TrainingConfig) -> Iterator[tuple[Array, Array]]:
@@ -93,8 +120,9 @@ def _try(
     config: TrainingConfig,
     family: str,
     parameters: Mapping[str, Any],
-) -> Tried:
-    values = []
+) -> tuple[Tried, list[Answers]]:
+    values: list[float] = []
+    said: list[Answers] = []
     try:
         for fit_rows, other_rows in folds:
             pipeline = _fitted(train.iloc[fit_rows], checked, config, family, parameters)
@@ -102,8 +130,9 @@ def _try(
             if config.scoring in NEED_SCORES and answers.scores is None:
                 return Tried(
                     family=family, parameters=parameters, error=f"gives no scores, which {config.scoring} needs"
-                )
+                ), said
             values.append(METRICS[config.scoring](answers))
+            said.append(answers)
     except (
         ValueError,
         TypeError,
@@ -111,11 +140,13 @@ def _try(
         np.linalg.LinAlgError,
     ) as error:  # what estimators say of their parameters and rows
         text = " ".join(str(error).split())
-        return Tried(family=family, parameters=parameters, error=f"{type(error).__name__}: {text[:300]}")
+        return Tried(family=family, parameters=parameters, error=f"{type(error).__name__}: {text[:300]}"), said
     defined = [value for value in values if np.isfinite(value)]
     if not defined:
-        return Tried(family=family, parameters=parameters, error=f"{config.scoring} is defined in no fold")
-    return Tried(family=family, parameters=parameters, mean=float(np.mean(defined)), spread=float(np.std(defined)))
+        return Tried(family=family, parameters=parameters, error=f"{config.scoring} is defined in no fold"), said
+    return Tried(
+        family=family, parameters=parameters, mean=float(np.mean(defined)), spread=float(np.std(defined))
+    ), said
 
 
 def _fitted(

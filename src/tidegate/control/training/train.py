@@ -19,7 +19,7 @@ from tidegate.control.monitoring.performance import measure
 from tidegate.control.monitoring.profiles import encode, make_profile
 from tidegate.control.monitoring.records import Metric
 from tidegate.control.registry.base import CHAMPION, ModelVersion, Registry
-from tidegate.control.training import plots, report, rows, sources
+from tidegate.control.training import fit, plots, report, rows, sources
 from tidegate.control.training.config import TrainingConfig
 from tidegate.control.training.environment import environment
 from tidegate.control.training.fit import Chosen, Telling, answers_of, choose, classes_of, told
@@ -83,7 +83,7 @@ def train(
     if production is not None:
         halves, counts, checked = joined(halves, counts, production, checked, config)
 
-    classes = classes_of(_all(halves)[config.target]) if config.task == "classification" else []
+    classes = classes_of(concat(halves.train, halves.test)[config.target]) if config.task == "classification" else []
     chosen = choose(halves.train, checked, classes, config, lambda done, total, text: parts.tell(3, PHASES, text))
 
     parts.tell(4, PHASES, f"measuring on {len(halves.test):,} rows")
@@ -108,7 +108,7 @@ def train(
         tried=chosen.tried,
         rows=counts,
         origins=(origin,),
-        data_digest=sources.digest(_all(halves)),
+        data_digest=sources.digest(concat(halves.train, halves.test)),
         config_digest=digest_of(config),
         environment=environment(parts.base, config.seed),
         metrics=measured,
@@ -122,7 +122,11 @@ def train(
 
     parts.tell(7, PHASES, "writing the report")
     pictures = plots.draw(answers, importance, parts.folder)
-    profile = _profile(halves.test, answers, checked, found, config, parts.folder)
+    if production is None:  # else the rows held out are the newest, and what production is to be compared with
+        seen, said = concat(halves.test, chosen.unseen), fit.joined([answers, chosen.answers])
+    else:
+        seen, said = halves.test, answers
+    profile = _profile(seen, said, checked, found, config, parts.folder)
     report.write(trained, pictures, parts.folder)
     example = halves.train[list(checked.features)].iloc[:5]
     run = parts.tracking.record(
@@ -199,11 +203,10 @@ def _counts(checked: rows.Checked, halves: Halves) -> Rows:
     )
 
 
-def _all(halves: Halves) -> pandas.DataFrame:
+def concat(*tables: pandas.DataFrame) -> pandas.DataFrame:
     import pandas
 
-    both: pandas.DataFrame = pandas.concat([halves.train, halves.test])
-    return both
+    return pandas.concat(tables)
 
 
 def _compared(
@@ -226,12 +229,12 @@ def _compared(
         if isinstance(error, MissingExtra):
             raise
         logger.warning("the champion %s could not be asked: %s", said, error)
-        told_ = (
+        text = (
             " ".join(str(error).split())[:300] if isinstance(error, UserError | RequestError) else type(error).__name__
         )
         return Comparison(
             accepted=False,
-            reason=f"the champion {said} cannot be asked about these rows: {told_}",
+            reason=f"the champion {said} cannot be asked about these rows: {text}",
             metric=config.metric,
             test="none",
             rows=len(test),
@@ -287,7 +290,7 @@ def _profile(
     config: TrainingConfig,
     folder: Path,
 ) -> Path:
-    """Of the hold-out, which the model has not seen: so its scores are like those of production."""
+    """Of rows that whoever answered had not seen: so the scores are like those of production."""
     table: dict[str, Any] = {name: test[name].tolist() if test[name].dtype == object else test[name].to_numpy()
                              for name in checked.features}  # fmt: skip
     if answers.classes:
