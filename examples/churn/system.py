@@ -17,7 +17,8 @@ from tidegate.cli.control import ControlClient
 
 HOST = "127.0.0.1"
 START_SECONDS = 120.0
-STOP_SECONDS = 40.0
+STOP_SECONDS = 90.0
+"""``tidegate up`` gives its parts 50."""
 T = TypeVar("T")
 
 
@@ -33,7 +34,7 @@ class System:
     def __init__(self, project: Project, ports: Ports) -> None:
         self.project = project
         self.ports = ports
-        self.control: ControlClient
+        self._control: ControlClient | None = None
         self.predict_key = ""
         self.operate_key = ""
         self._running: list[tuple[str, subprocess.Popen[bytes]]] = []
@@ -43,6 +44,11 @@ class System:
             "TIDEGATE_CONTROL": f"http://{HOST}:{ports.control}",
             "TIDEGATE_URL": f"http://{HOST}:{ports.data}",
         }
+
+    @property
+    def control(self) -> ControlClient:
+        assert self._control is not None, "it has not started"
+        return self._control
 
     def __enter__(self) -> System:
         try:
@@ -62,7 +68,7 @@ class System:
         self._start("tidegate", sys.executable, "-m", "tidegate", "up", "--config", "tidegate.yaml")
         self.wait(lambda: ready(self.ports.control, "/readyz"), "the control plane is ready")
         admin = (self.project.run / "admin.key").read_text("utf-8").split()[0]
-        self.control = ControlClient(f"http://{HOST}:{self.ports.control}", admin)
+        self._control = ControlClient(f"http://{HOST}:{self.ports.control}", admin)
         self.predict_key = self.control.post("/api-keys", {"name": "survey", "roles": ["predict"]})["key"]
         self.operate_key = self.control.post("/api-keys", {"name": "workflows", "roles": ["operate"]})["key"]
         self.wait(lambda: ready(self.ports.data, "/readyz"), "the data plane is ready")
@@ -82,6 +88,8 @@ class System:
                 process.kill()
                 process.wait()
         self._running.clear()
+        if self._control is not None:
+            self._control.close()
 
     def wait(self, condition: Callable[[], T], what: str, seconds: float = START_SECONDS) -> T:
         """The first true value; ProjectFault naming ``what`` when it does not come, or when a part has ended."""

@@ -12,6 +12,8 @@ import threading
 import time
 import uuid
 from collections import deque
+from collections.abc import Callable
+from contextlib import closing
 from typing import Any, NamedTuple
 
 from churn.generator import FEATURES, LABEL, LEFT, NONE, STAYED, Drift, make, records
@@ -56,7 +58,7 @@ class Customers:
         self._ended = threading.Event()
         ways = ((self._survey, survey_port, survey), (self._centre, data_port, centre))
         self._threads = [
-            threading.Thread(target=act, args=(http.client.HTTPConnection(HOST, port, timeout=30), rate), daemon=True)
+            threading.Thread(target=self._come, args=(act, port, rate), daemon=True)
             for act, port, rate in ways
             if rate > 0
         ]
@@ -77,6 +79,10 @@ class Customers:
         """Share of right predictions of that time, and how many there were."""
         found = [one.right for one in list(self.seen) if since <= one.time < until and variant in ("", one.variant)]
         return (sum(found) / len(found) if found else 0.0), len(found)
+
+    def _come(self, act: Callable[[http.client.HTTPConnection, float], None], port: int, rate: float) -> None:
+        with closing(http.client.HTTPConnection(HOST, port, timeout=30)) as connection:
+            act(connection, rate)
 
     def _survey(self, connection: http.client.HTTPConnection, rate: float) -> None:
         outcomes: deque[tuple[float, str, bool]] = deque()
