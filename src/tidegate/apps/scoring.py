@@ -42,7 +42,7 @@ def configured(endpoint: str, loaded: Loaded) -> ModelRef:
 
 
 class FileScorer:
-    """``score`` takes columns by name. A matrix without names takes all of them, in their order."""
+    """``inputs`` takes columns by name. A matrix without names takes all of them, in their order."""
 
     def __init__(self, model: LoadedModel, version: str, rows_at_once: int = ROWS_AT_ONCE) -> None:
         signature = model.signature
@@ -63,11 +63,11 @@ class FileScorer:
             return ()
         return tuple(spec.name for spec in self._specs if spec.required and spec.name not in header)
 
-    def score(self, header: Sequence[str], columns: Sequence[Any]) -> dict[str, Any]:
-        inputs = self.inputs(header, columns)
-        rows = len(columns[0])
-        parts = [self._predict(inputs, begin, min(begin + self._rows_at_once, rows))
-                 for begin in range(0, rows, self._rows_at_once)]  # fmt: skip
+    def predict(self, inputs: Tensors) -> dict[str, Any]:
+        """Columns of answers. Raises ModelFailed, ContractError."""
+        rows = len(next(iter(inputs.values())))
+        starts = range(0, rows, self._rows_at_once)
+        parts = [self._predict(inputs, begin, min(begin + self._rows_at_once, rows)) for begin in starts]
         outputs = {
             name: np.concatenate([part[name] for part in parts]) if len(parts) > 1 else parts[0][name]
             for name in parts[0]

@@ -76,7 +76,7 @@ class Same(NamedTuple):
     """A column that has one value in all its rows."""
 
     value: str
-    count: int
+    rows: int
 
 
 def table_of(columns: Mapping[str, Any]) -> pa.Table:
@@ -90,7 +90,7 @@ def _array(values: Any) -> Any:
     import pyarrow as pa
 
     if isinstance(values, Same):
-        return pa.repeat(pa.scalar(values.value), values.count)
+        return pa.repeat(pa.scalar(values.value), values.rows)
     if isinstance(values, range):
         values = np.arange(values.start, values.stop, dtype=np.int64)
     if isinstance(values, np.ndarray) and (values.dtype.kind == "O" or values.ndim > 1):

@@ -206,7 +206,7 @@ def _csv_line(names: Sequence[str]) -> bytes:
 
 def _plain(values: Any) -> Any:
     if isinstance(values, Same):
-        return [values.value] * values.count
+        return [values.value] * values.rows
     return values.tolist() if hasattr(values, "tolist") else values
 
 

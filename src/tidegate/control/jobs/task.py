@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tidegate.control.registry.base import Registry
     from tidegate.settings import Settings
     from tidegate.storage.store import Store
-    from tidegate.types import ModelRef
+    from tidegate.types import ModelRef, Tensors
 
 logger = logging.getLogger("tidegate.jobs")
 
@@ -57,9 +57,11 @@ class Scorer(Protocol):
     def missing(self, header: Sequence[str]) -> tuple[str, ...]:
         """Names of columns that it needs and ``header`` lacks."""
 
-    def score(self, header: Sequence[str], columns: Sequence[Any]) -> dict[str, Any]:
-        """Columns of answers for columns of as many rows, arrays or lists. Raises InvalidInput when a row does not fit,
-        ModelFailed or ContractError when the model fails."""
+    def inputs(self, header: Sequence[str], columns: Sequence[Any]) -> Tensors:
+        """Of columns of as many rows, arrays or lists. Raises InvalidInput when a row does not fit."""
+
+    def predict(self, inputs: Tensors) -> dict[str, Any]:
+        """Columns of answers. Raises ModelFailed or ContractError when the model fails."""
 
     def close(self) -> None: ...
 

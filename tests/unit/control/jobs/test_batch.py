@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 
 from tidegate.control.jobs.chunks import Chunks
 from tidegate.control.jobs.csv_source import CsvSource, blocks, records
-from tidegate.control.jobs.pieces import Position, Source, score
+from tidegate.control.jobs.pieces import Piece, Position, Source, Table, score
 from tidegate.control.jobs.sources import JsonSource, ParquetSource
 from tidegate.errors import InvalidInput, ModelFailed
+from tidegate.types import Tensors
 
 KINDS: dict[str, Any] = {"a": "number", "b": "number"}
 CELL = st.one_of(
@@ -35,9 +36,12 @@ class Sum:
 
     kinds: Mapping[str, Any] = KINDS
 
-    def score(self, header: Sequence[str], columns: Sequence[Any]) -> dict[str, Any]:
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def inputs(self, header: Sequence[str], columns: Sequence[Any]) -> Tensors:
         given = dict(zip(header, columns, strict=True))
-        arrays = []
+        arrays: dict[str, Any] = {}
         for name in KINDS:
             values = given[name]
             for value in values if isinstance(values, list) else ():
@@ -46,10 +50,14 @@ class Sum:
             array = np.asarray(values, np.float64)
             if not np.isfinite(array).all():
                 raise InvalidInput(f"{name}: not finite")
-            arrays.append(array)
-        if (arrays[0] == 13).any():
+            arrays[name] = array
+        return arrays
+
+    def predict(self, inputs: Tensors) -> dict[str, Any]:
+        self.calls += 1
+        if (inputs["a"] == 13).any():
             raise ModelFailed("thirteen")
-        return {"predictions": arrays[0] + arrays[1]}
+        return {"predictions": inputs["a"] + inputs["b"]}
 
 
 def results(source: Source, folder: Path, keep: Sequence[str] = (), form: Any = "csv", stop: int | None = None) -> bool:
@@ -204,3 +212,16 @@ def test_values_with_line_breaks_are_one_row() -> None:
     assert list(records(b'1,"a\nb"\n2,c\n', 2)) == [["1", "a\nb"], ["2", "c"]]
     assert list(records(b'1,"a\n2,c\n', 2)) == ["a quote is not closed", ["2", "c"]]
     assert list(records(b'1,"a\n2,"c\n3,d\n', 2)) == ["a quote is not closed", "a quote is not closed", ["3", "d"]]
+
+
+def test_bad_rows_do_not_make_the_batches_of_the_model_small() -> None:
+    a = np.arange(1000.0) + 100
+    a[::100] = np.nan
+    model = Sum()
+    table = Table(range(1, 1001), ("id", "a", "b"), [[str(row) for row in range(1, 1001)], a, np.ones(1000)])
+    parts, bad = score(Piece([table], [], Position(1000)), model, ["id"])
+    assert model.calls == 1
+    assert [one.number for one in bad] == list(range(1, 1001, 100))
+    (part,) = parts
+    assert len(part.numbers) == 990
+    assert list(part.kept[0]) == [str(row) for row in part.numbers]
