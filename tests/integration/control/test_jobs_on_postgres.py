@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def world(url: str) -> Iterator[World]:
+def world(url: str) -> Iterator[World]:  # type: ignore[no-redef]
     clock = ManualClock()
     store = open_store(url, clock)
     yield World(store, clock)
