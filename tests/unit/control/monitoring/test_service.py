@@ -13,6 +13,7 @@ import pytest
 from tests.unit.control.monitoring.world import HOUR, START, TABLE, World
 from tidegate.clock import ManualClock
 from tidegate.control.monitoring import profiles
+from tidegate.errors import LeaseLost
 from tidegate.monitor_plan import DriftPlan, MonitorPlan, PerformancePlan, QualityBound, QualityPlan
 from tidegate.storage.records import ProfileRow
 from tidegate.storage.store import Store, Unit
@@ -510,3 +511,26 @@ def test_what_one_look_has_no_time_for_is_read_by_the_next_at_once(store: Store,
     assert world.state.read == 4000
     world.service.tick()
     assert world.state.read == 5000
+
+
+def test_who_slept_through_its_lease_writes_nothing(world: World) -> None:
+    with world.store.begin() as unit:
+        stale = unit.leases.acquire("monitors", "sleeper", world.clock.wall(), 5.0)
+    world.look()  # another has it now
+    world.send(100)
+    with pytest.raises(LeaseLost):
+        world.service._look("churn", world.service.plan("churn"), stale)
+    assert world.state.read == 0
+    world.look()
+    assert world.state.read == 100
+
+
+def test_what_another_version_was_like_is_no_news(world: World) -> None:
+    world.send(100)
+    world.look()
+    second = world.register()
+    world.publish(second)
+    world.send(400, shift=20, at=START + 70)  # late ones of version 1
+    world.look()
+    assert [(report.version, report.drifted) for report in world.reports()] == [("1", True)]
+    assert not world.alerts()
