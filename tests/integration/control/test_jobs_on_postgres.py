@@ -14,8 +14,8 @@ from tidegate.storage.store import open_store
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def world(url: str) -> Iterator[World]:  # type: ignore[no-redef]
+@pytest.fixture  # type: ignore[no-redef]
+def world(url: str) -> Iterator[World]:
     clock = ManualClock()
     store = open_store(url, clock)
     yield World(store, clock)
