@@ -167,6 +167,16 @@ def test_rows_that_dvc_tracks(place: Place) -> None:
     assert trained.environment.code.rstrip("+") != origin.revision
 
 
+def test_a_metric_that_the_hold_out_does_not_define(place: Place) -> None:
+    """All of the newest rows are of one class: there is no order of two to be right about."""
+    frame = churn(300).assign(when=range(300))
+    frame.loc[frame.index[-80:], "churned"] = 1
+    place.write(frame)
+    place.describe(split={"by": "time", "time": "when"}, gate={"metric": "roc_auc"})
+    with pytest.raises(UserError, match="roc_auc is not defined on the 60 rows held out"):
+        place.train()
+
+
 def test_the_command_prints_what_it_decided(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["train", str(place.folder / "train.yaml"), "--config", str(place.configuration)]
     app(arguments, standalone_mode=False)

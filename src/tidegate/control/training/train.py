@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -89,6 +90,8 @@ def train(
     parts.tell(4, PHASES, f"measuring on {len(halves.test):,} rows")
     answers = answers_of(chosen.pipeline, halves.test, checked.features, classes, config)
     measured = metrics_of(answers, config)
+    if not math.isfinite(METRICS[config.metric](answers)):
+        raise UserError(f"gate.metric: {config.metric} is not defined on the {len(halves.test):,} rows held out")
     importance = plots.importances(chosen.pipeline, halves.test, checked.features, classes, config)
 
     parts.tell(5, PHASES, "comparing with the champion")
