@@ -55,3 +55,4 @@ def test_a_run_holds_all_and_a_version_points_to_it(tmp_path: Path, mlflow_serve
     compared = place.train("t-m2", champion=champion_of(registry, "trained-churn"))
     assert compared.gate.champion == compared.gate.challenger
     assert compared.gate.champion_version == "1"
+    assert list(tmp_path.rglob(".mlflow-*")) == [], "what was made for the upload is gone"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -59,7 +60,8 @@ class Tracking:
             for name, figure in _metrics(trained).items():
                 client.log_metric(run, name, figure)
             client.log_artifacts(run, str(folder))
-            client.log_artifacts(run, str(_model(pipeline, signature, example, folder)), "model")
+            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".mlflow-") as aside:
+                client.log_artifacts(run, str(_model(pipeline, signature, example, folder, Path(aside))), "model")
             client.set_terminated(run)
             return run
 
@@ -142,14 +144,12 @@ def _metrics(trained: Trained) -> dict[str, float]:
     return found
 
 
-def _model(pipeline: Any, signature: Signature, example: Any, folder: Path) -> Path:
-    """The same pipeline as an MLflow folder, which MLflow and Tidegate both serve."""
-    import tempfile
-
+def _model(pipeline: Any, signature: Signature, example: Any, folder: Path, aside: Path) -> Path:
+    """The same pipeline as an MLflow folder, which MLflow and Tidegate both serve; it is made in ``aside``."""
     import mlflow.sklearn
     from mlflow.models import infer_signature
 
-    target = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".mlflow-")) / "model"
+    target = aside / "model"
     versions = json.loads((folder / "report.json").read_text("utf-8"))["environment"]["packages"]
     needed = [f"{name}=={versions[name]}" for name in ("scikit-learn", "numpy", "pandas") if name in versions]
     mlflow.sklearn.save_model(
