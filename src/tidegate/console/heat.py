@@ -122,7 +122,7 @@ def _columns(reports: Sequence[DriftReport]) -> list[Column]:
         head = ""
         if at % each == 0:
             written = text.absolute(report.start)
-            date, clock = written[:6], written[13:18]
+            date, clock = written[:6], written[13 : 18 if report.seconds >= 60 else 21]
             head = clock if date == day else date if report.seconds >= 86_400 else f"{date} {clock}"
             day = date
         found.append(Column(report.start, head, report.version if report.version != version else ""))

@@ -75,6 +75,15 @@ def test_days_are_written_once_and_not_every_window_has_a_head() -> None:
     assert len(heads) == 8
 
 
+def test_windows_of_seconds_say_seconds() -> None:
+    short = [
+        msgspec.structs.replace(window(index, a=0.1), start=BEGIN + 5.0 * index, seconds=5.0) for index in range(3)
+    ]
+    grid = heat.grid(short, "baseline")
+    assert grid is not None
+    assert [column.head for column in grid.columns] == ["21 Nov 00:00:00", "00:00:05", "00:00:10"]
+
+
 def test_features_beyond_the_first_are_counted() -> None:
     grid = heat.grid([window(0, **{f"f{number}": 0.1 for number in range(50)})], "baseline", features=40)
     assert grid is not None

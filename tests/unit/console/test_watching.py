@@ -235,6 +235,21 @@ def test_the_older_half_of_alerts_is_on_another_page(tmp_path: Path) -> None:
     store.close()
 
 
+def test_an_alert_counts_in_the_list_that_shows_it_however_often_people_look(tmp_path: Path) -> None:
+    clock = ManualClock(seed.NOW)
+    store = sqlite_store(tmp_path, clock)
+    services = services_of(store, production.settings(), clock, tmp_path)
+    client = Client(make_app(services))
+    sign_in(client, services)
+    assert "firing" not in client.get("/alerts").text.split("raised-name")[1].split("</section>")[0]
+    with store.begin() as unit:
+        watched.add_alert(unit, watched.alert("a-new"))
+        watched.add_alert(unit, watched.alert("a-quiet", silenced_until=seed.NOW + 60))
+    assert "1 firing, 1 silenced" in client.get("/alerts").text
+    client.close()
+    store.close()
+
+
 @pytest.mark.parametrize(
     ("path", "status"),
     [

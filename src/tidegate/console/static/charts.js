@@ -26,7 +26,7 @@
   const clock = (value) => new Date(value).toLocaleTimeString("en-GB");
 
   const moment = (value, span) => {
-    const [date, time] = [new Date(value).toLocaleDateString("en-GB", { day: "numeric", month: "short", timeZone: "UTC" }), new Date(value).toISOString().slice(11, 16)];
+    const [date, time] = [new Date(value).toLocaleDateString("en-GB", { day: "numeric", month: "short", timeZone: "UTC" }), new Date(value).toISOString().slice(11, span < 600000 ? 19 : 16)];
     return span > 86400000 ? `${date} ${time}` : time;
   };
 
@@ -206,6 +206,7 @@
     const times = data.series.flatMap((one) => one.points.map((point) => point[0]));
     const [first, last] = [Math.min(...times), Math.max(...times)];
     const span = last - first;
+    const several = new Set(data.series.filter((one) => one.role !== "limit").map((one) => one.role)).size > 1;
     // Where windows are missing the line has a gap.
     const steps = data.series.flatMap((one) => one.points.slice(1).map((point, index) => point[0] - one.points[index][0])).filter((step) => step > 0);
     const usual = Math.min(...steps, Infinity);
@@ -229,7 +230,7 @@
         symbolSize: one.points.length < 20 ? 6 : 4,
         lineStyle: { color: colour, width: one.role === "limit" ? 1.4 : 2, type: one.dashed ? [6, 4] : "solid" },
         itemStyle: { color: colour },
-        endLabel: { show: one.dashed && one.role !== "limit", formatter: "estimated", color: colour, fontSize: 11, fontWeight: 600, distance: 6 },
+        endLabel: { show: one.dashed && one.role !== "limit" && !several, formatter: "estimated", color: colour, fontSize: 11, fontWeight: 600, distance: 6 },
         markLine: index
           ? undefined
           : {
@@ -250,7 +251,8 @@
     const [low, high] = [Math.min(...values), Math.max(...values)];
     const fromZero = low >= 0 && low < high / 4;
     return {
-      ...base({ left: 52, top: 22, right: data.series.some((one) => one.dashed && one.role !== "limit") ? 76 : 20 }),
+      ...base({ left: 52, top: several ? 44 : 22, right: !several && data.series.some((one) => one.dashed && one.role !== "limit") ? 76 : 20 }),
+      legend: { show: several, top: 0, left: 44, itemWidth: 18, itemGap: 16, selectedMode: false, data: data.series.map((one) => one.name), textStyle: { color: palette.muted, fontSize: 11 } },
       tooltip: hover((hits) => {
         const at = hits[0].value[0];
         const lines = data.series.flatMap((one, index) => {
