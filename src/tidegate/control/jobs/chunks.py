@@ -38,8 +38,7 @@ class Chunks:
         self._form = form
         self._keep = tuple(keep)
         self._version = version
-        if form == "parquet":
-            need_arrow()
+        self._growing = _Growing(folder) if form == "parquet" else None
 
     def finished(self) -> list[Note]:
         """Of the pieces that are there, from the first without a gap."""
@@ -54,6 +53,8 @@ class Chunks:
         header = tuple(columns[0]) if columns else ()
         with _whole(self._path(index, "part")) as file:
             write_rows(file, self._form, columns, header)
+        if self._growing is not None:
+            self._growing.add(index, columns)
         if bad:
             with _whole(self._path(index, "bad")) as file:
                 file.writelines(b'{"row":%d,"reason":%s}\n' % (one.number, _encode(one.reason)) for one in bad)
@@ -67,13 +68,14 @@ class Chunks:
         notes = self.finished()
         header = next((note.header for note in notes if note.header), (ROW, *self._keep, VERSION))
         parts = [self._path(index, "part") for index, note in enumerate(notes) if note.written]
-        with _whole(results) as file:
-            if self._form == "parquet":
-                _join_parquet(file, parts, header)
-            else:
-                if self._form == "csv":
-                    file.write(_csv_line(header))
-                _append(file, parts)
+        if self._growing is None or not self._growing.end(len(notes), results):
+            with _whole(results) as file:
+                if self._form == "parquet":
+                    _join_parquet(file, parts, header)
+                else:
+                    if self._form == "csv":
+                        file.write(_csv_line(header))
+                    _append(file, parts)
         with _whole(errors) as file:
             _append(file, [self._path(index, "bad") for index, note in enumerate(notes) if note.failed])
 
@@ -94,6 +96,42 @@ class Chunks:
 
     def _path(self, index: int, kind: str) -> Path:
         return self._folder / f"{index:08d}.{kind}"
+
+
+class _Growing:
+    """All pieces in one Parquet file, as they come: where no try was cut off there is nothing left to join, and what is
+    costly was done while the next piece was read."""
+
+    def __init__(self, folder: Path) -> None:
+        need_arrow()
+        self._path = folder / f"whole.{os.getpid()}.new"
+        self._pieces = 0
+        self._writer: Any = None
+
+    def add(self, index: int, parts: Sequence[Mapping[str, Any]]) -> None:
+        if index != self._pieces:
+            return  # another try wrote the ones before
+        from pyarrow import parquet  # type: ignore[import-untyped]
+
+        for part in parts:
+            table = table_of(part)
+            self._writer = self._writer or parquet.ParquetWriter(self._path, table.schema)
+            self._writer.write_table(_as(table, self._writer.schema))
+        self._pieces += 1
+
+    def end(self, pieces: int, results: Path) -> bool:
+        """Whether all pieces are in it; then it is the results."""
+        writer, self._writer = self._writer, None
+        if writer is None:
+            return False
+        writer.close()
+        if self._pieces != pieces:
+            self._path.unlink(missing_ok=True)
+            return False
+        with self._path.open("rb") as file:
+            os.fsync(file.fileno())
+        self._path.replace(results)
+        return True
 
 
 class _whole:  # noqa: N801 - reads as a function
@@ -147,7 +185,7 @@ def _write_csv(file: IO[bytes], part: Mapping[str, Any]) -> None:
         csv.writer(text, lineterminator="\n").writerows(zip(*map(_plain, part.values()), strict=True))
         file.write(text.getvalue().encode())
         return
-    from pyarrow import csv as arrow_csv  # type: ignore[import-untyped]
+    from pyarrow import csv as arrow_csv
 
     flat = {name: _flat(values) for name, values in part.items()}
     arrow_csv.write_csv(table_of(flat), file, arrow_csv.WriteOptions(include_header=False))

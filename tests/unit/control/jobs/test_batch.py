@@ -225,3 +225,19 @@ def test_bad_rows_do_not_make_the_batches_of_the_model_small() -> None:
     (part,) = parts
     assert len(part.numbers) == 990
     assert list(part.kept[0]) == [str(row) for row in part.numbers]
+
+
+def test_parquet_that_was_cut_off_is_joined_from_its_pieces(tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    (tmp_path / "in.csv").write_text("id,a,b\n" + "".join(f"n{row},{row},1\n" for row in range(14, 60)) + "x,x,x\n")
+    for name, stop in (("whole", None), ("cut", 1)):
+        (tmp_path / name).mkdir()
+        while not results(
+            CsvSource(tmp_path / "in.csv", KINDS, "text", piece_bytes=64), tmp_path / name, ["id"], "parquet", stop
+        ):
+            pass
+    whole, cut = (pq.read_table(tmp_path / name / "results").to_pylist() for name in ("whole", "cut"))
+    assert whole == cut
+    assert [one["predictions"] for one in whole] == [row + 1 for row in range(14, 60)]
+    assert not list((tmp_path / "whole" / "pieces").glob("*.new"))
