@@ -9,6 +9,12 @@ from msgspec import Meta
 
 from tidegate.section import Alpha, Duration, Excess, Fraction, Positive, Section, help_text
 
+BOUNDED = {
+    "classification": ("accuracy", "precision", "recall", "f1", "roc_auc", "log_loss", "brier"),
+    "regression": ("mae", "rmse", "r2"),
+}
+"""Metrics of quality that may have a bound, by task."""
+
 DriftMethod = Literal["auto", "psi", "ks", "js", "wasserstein", "chi2", "linf", "off"]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -40,6 +40,9 @@ def not_finite(value: Any, place: tuple[str | int, ...] = ()) -> Iterator[tuple[
     elif isinstance(value, tuple):
         for index, one in enumerate(value):
             yield from not_finite(one, (*place, index))
+    elif isinstance(value, Mapping):
+        for name, one in value.items():
+            yield from not_finite(one, (*place, name))
     elif isinstance(value, float) and not math.isfinite(value):
         yield place
 

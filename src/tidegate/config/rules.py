@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from tidegate.section import not_finite
+from tidegate.monitor_plan import BOUNDED, MonitorPlan
+from tidegate.section import not_finite, seconds_of
 from tidegate.settings import EndpointSettings, ReleaseSettings, Settings
 
 BASELINE = "baseline"
+SHORTEST = 1.0
+"""Seconds of a window of monitoring, and between two looks."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -74,6 +77,8 @@ def _endpoint(key: str, endpoint: EndpointSettings) -> Iterator[tuple[str, str]]
             yield f"{here}.timeout_ms", f"is longer than the endpoint's timeout_ms ({endpoint.timeout_ms:g})"
         yield from _model(here, variant.model, variant.digest)
     yield from _release(f"{key}.release", endpoint.release)
+    if endpoint.monitor is not None:
+        yield from _monitor(f"{key}.monitor", endpoint.monitor)
 
 
 def _release(key: str, release: ReleaseSettings) -> Iterator[tuple[str, str]]:
@@ -93,6 +98,30 @@ def _release(key: str, release: ReleaseSettings) -> Iterator[tuple[str, str]]:
             yield f"{key}.guardrails.{index}", f"expected exactly one of {known}, got {found}"
         elif guardrail.prometheus is not None and not guardrail.prometheus.url.startswith(("http://", "https://")):
             yield f"{key}.guardrails.{index}.prometheus.url", "must start with http:// or https://"
+
+
+def _monitor(key: str, plan: MonitorPlan) -> Iterator[tuple[str, str]]:
+    for place in not_finite(plan):
+        yield ".".join([key, *map(str, place)]), "must be a finite number"
+    for field, duration in (("window", plan.window), ("every", plan.every)):
+        if seconds_of(duration) < SHORTEST:
+            yield f"{key}.{field}", f"is {duration}; at least {SHORTEST:g}s"
+    performance = plan.performance
+    tasks = BOUNDED if performance.task == "auto" else {performance.task: BOUNDED[performance.task]}
+    known = [metric for names in tasks.values() for metric in names]
+    for name, bound in performance.bounds.items():
+        here = f"{key}.performance.bounds.{name}"
+        if name not in known:
+            yield here, f"is no metric of quality; one of: {', '.join(known)}"
+        elif (bound.min, bound.max, bound.max_drop) == (None, None, None):
+            yield here, "is empty; set min, max or max_drop"
+        elif bound.min is not None and bound.max is not None and bound.min > bound.max:
+            yield f"{here}.min", f"is greater than max ({bound.max:g})"
+    retrain = plan.retrain
+    if retrain is not None and not retrain.config.strip():
+        yield f"{key}.retrain.config", "is empty; give the path of a training configuration"
+    if retrain is not None and retrain.every is not None and seconds_of(retrain.every) < SHORTEST:
+        yield f"{key}.retrain.every", f"is {retrain.every}; at least {SHORTEST:g}s"
 
 
 def _model(key: str, model: str, digest: str) -> Iterator[tuple[str, str]]:

@@ -24,6 +24,10 @@ def test_good_settings_break_no_rule() -> None:
     assert keys(**endpoint(variants=variants), default_endpoint="a", tracing={"endpoint": "http://o:4318"}) == []
 
 
+def bounds(task: str = "auto", **given: Any) -> dict[str, Any]:
+    return endpoint(monitor={"performance": {"task": task, "bounds": given}})
+
+
 @pytest.mark.parametrize(
     ("given", "key"),
     [
@@ -71,6 +75,18 @@ def test_good_settings_break_no_rule() -> None:
             endpoint(release={"guardrails": [{"prometheus": {"query": "up", "max": 1}}]}),
             "endpoints.a.release.guardrails.0.prometheus.url",
         ),
+        (endpoint(monitor={"window": "0s"}), "endpoints.a.monitor.window"),
+        (endpoint(monitor={"every": "10ms"}), "endpoints.a.monitor.every"),
+        (
+            endpoint(monitor={"drift": {"columns": {"age": {"floor": INFINITE}}}}),
+            "endpoints.a.monitor.drift.columns.age.floor",
+        ),
+        (bounds(acuracy={"min": 0.9}), "endpoints.a.monitor.performance.bounds.acuracy"),
+        (bounds(task="regression", accuracy={"min": 0.9}), "endpoints.a.monitor.performance.bounds.accuracy"),
+        (bounds(accuracy={}), "endpoints.a.monitor.performance.bounds.accuracy"),
+        (bounds(mae={"min": 2, "max": 1}), "endpoints.a.monitor.performance.bounds.mae.min"),
+        (endpoint(monitor={"retrain": {"config": " "}}), "endpoints.a.monitor.retrain.config"),
+        (endpoint(monitor={"retrain": {"config": "t.yaml", "every": "0s"}}), "endpoints.a.monitor.retrain.every"),
     ],
 )
 def test_each_rule(given: dict[str, Any], key: str) -> None:

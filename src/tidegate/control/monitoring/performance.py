@@ -20,8 +20,6 @@ from tidegate.observations import label_of
 
 Task = Literal["classification", "regression"]
 
-CLASSIFICATION = ("accuracy", "precision", "recall", "f1", "roc_auc", "log_loss", "brier")
-REGRESSION = ("mae", "rmse", "r2")
 LOWER_IS_BETTER = frozenset({"log_loss", "brier", "mae", "rmse"})
 
 MOST_CLASSES = 64

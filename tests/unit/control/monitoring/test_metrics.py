@@ -11,8 +11,9 @@ import pytest
 from sklearn import metrics as known
 
 from tidegate.control.monitoring import metrics
-from tidegate.control.monitoring.performance import CLASSIFICATION, REGRESSION, columns_of, measure
+from tidegate.control.monitoring.performance import columns_of, measure
 from tidegate.control.monitoring.records import Metric
+from tidegate.monitor_plan import BOUNDED
 
 RNG = np.random.default_rng(7)
 TWO = ("no", "yes")
@@ -54,7 +55,7 @@ def test_two_classes_as_scikit_learn() -> None:
             "brier": known.brier_score_loss(is_yes, scores[:, 1]),
         }
     )
-    assert tuple(found) == CLASSIFICATION
+    assert tuple(found) == BOUNDED["classification"]
     no = measure(truth, predicted, scores, TWO, positive="no")
     assert no["recall"].value == pytest.approx(known.recall_score(truth, predicted, pos_label="no"))
     assert no["roc_auc"].value == pytest.approx(found["roc_auc"].value)
@@ -94,7 +95,7 @@ def test_numbers_as_scikit_learn() -> None:
             "r2": known.r2_score(truth, predicted),
         }
     )
-    assert tuple(found) == REGRESSION
+    assert tuple(found) == BOUNDED["regression"]
 
 
 def test_intervals_as_the_literature_has_them() -> None:
