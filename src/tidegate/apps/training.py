@@ -17,7 +17,7 @@ from tidegate.control.training.production import Production, labelled
 from tidegate.control.training.retraining import Outcome, outcome_of, outcome_of_version
 from tidegate.control.training.serving import Opening
 from tidegate.control.training.tracking import Tracking
-from tidegate.control.training.train import Parts, champion_of, train, version_of
+from tidegate.control.training.train import Parts, champion_of, train, unseen_by, version_of
 from tidegate.errors import InvalidInput, NotFound, UserError
 from tidegate.monitor_plan import MonitorPlan
 from tidegate.settings import Settings
@@ -105,12 +105,13 @@ def _trained(task: Task, path: Path, config: TrainingConfig, key: str, *, produc
             folder=task.folder / "training",
             tell=task.progress,
         )
+        champion = _serving(task, endpoint) or champion_of(task.registry, config.name)
         trained = train(
             config,
             parts,
             key=key,
-            champion=_serving(task, endpoint) or champion_of(task.registry, config.name),
-            production=_production(task, endpoint, config) if production else None,
+            champion=champion,
+            production=_production(task, endpoint, config, champion) if production else None,
             register=task.payload.get("register", True) is not False,
         )
         return outcome_of(trained)
@@ -138,12 +139,13 @@ def _serving(task: Task, endpoint: str) -> ModelRef | None:
     return None if plan is None else plan.baseline.model
 
 
-def _production(task: Task, endpoint: str, config: TrainingConfig) -> Production:
+def _production(task: Task, endpoint: str, config: TrainingConfig, champion: ModelRef | None) -> Production:
     known = task.settings.endpoints.get(endpoint)
     plan = (known.monitor if known is not None else None) or MonitorPlan()
     task.progress(0, 0, "reading the labelled rows of production")
     names = _column_names(task, endpoint)
-    return labelled(task.store, endpoint, plan.performance.metric, config.target, names, 0.0, task.clock.wall())
+    found = labelled(task.store, endpoint, plan.performance.metric, config.target, names, 0.0, task.clock.wall())
+    return msgspec.structs.replace(found, unseen=unseen_by(task.registry, champion))
 
 
 def _column_names(task: Task, endpoint: str) -> Mapping[str, tuple[str, ...]]:

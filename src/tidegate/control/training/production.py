@@ -1,8 +1,9 @@
 """Labelled rows of production: what was asked, and what turned out to be true.
 
 A prediction counts once, however often its request was sent, and only when somebody sent the truth about it and it had one
-row: of a request with several nobody knows which one the label is about. The newest rows are held out. No row is trained on
-that is held out, nor one with the same features or of the same unit as one that is.
+row: of a request with several nobody knows which one the label is about. The newest rows are held out, and of these none
+that the champion was trained on. No row is trained on that is held out, nor one with the same features or of the same unit
+as one that is.
 """
 
 from __future__ import annotations
@@ -33,10 +34,11 @@ TIME, UNIT = "__time__", "__unit__"
 
 class Production(msgspec.Struct, frozen=True, kw_only=True):
     """``frame``: inputs by name, the target as it was sent, ``TIME`` and ``UNIT``. ``predictions``: sampled ones of the same
-    time, with a label or without."""
+    time, with a label or without. ``unseen``: the champion was trained on none of those made then or later."""
 
     frame: Any
     predictions: int
+    unseen: float = 0.0
 
     @property
     def without_label(self) -> int:
@@ -93,11 +95,14 @@ def joined(
     frame = ordered(found.frame)
     times = frame[TIME].to_numpy(float)
     since = float(np.sort(times)[len(times) - max(round(config.split.test * len(times)), 1)])
+    since = max(since, production.unseen)  # labels of old predictions that came late would put it back
     newest, older = frame[times >= since], frame[times < since]
     enough = len(newest) >= config.gate.min_rows
-    test = newest if enough else pandas.concat([halves.test, newest])
-    known = _keys(test, checked, config)
-    keeping = [~_shares(part, known, checked, config) for part in (halves.train, older)]
+    both = pandas.concat([halves.test, newest])
+    test = newest if enough else both
+    known = _keys(both, checked, config)  # the table's hold-out stays unseen, for those who are compared on it later
+    begin = since if enough else min(since, halves.since)
+    keeping = [~(_shares(part, known, checked, config) | _held(part, begin, config)) for part in (halves.train, older)]
     kept = [part[mask] for part, mask in zip((halves.train, older), keeping, strict=True)]
     train = pandas.concat(kept)
     excluded = sum(int((~mask).sum()) for mask in keeping) + (len(halves.test) if enough else 0)
@@ -113,8 +118,8 @@ def joined(
         production_train=len(kept[1]),
         production_test=len(newest),
     )
-    both = pandas.concat([train, test])[list(checked.features)].isna().any()
-    gaps = frozenset(str(name) for name in both.index[both])
+    missing = pandas.concat([train, test])[list(checked.features)].isna().any()
+    gaps = frozenset(str(name) for name in missing.index[missing])
     return result, counts, msgspec.structs.replace(checked, may_miss=gaps)
 
 
@@ -152,6 +157,13 @@ def _shares(frame: pandas.DataFrame, known: frozenset[str], checked: Checked, co
     for keys in _by_row(frame, checked, config):
         flags |= np.fromiter((key in known for key in keys), bool, len(frame))
     return flags
+
+
+def _held(frame: pandas.DataFrame, begin: float, config: TrainingConfig) -> Any:
+    """Of a split by time, rows from when the hold-out begins, wherever they came from."""
+    if config.split.by != "time":
+        return np.zeros(len(frame), bool)
+    return frame[config.split.time].to_numpy(float) >= begin
 
 
 def _by_row(frame: pandas.DataFrame, checked: Checked, config: TrainingConfig) -> list[list[str]]:

@@ -64,6 +64,8 @@ class Trained(msgspec.Struct, frozen=True, kw_only=True):
     uri: str = ""
     run_id: str = ""
     """MLflow's run, where there is an MLflow."""
+    held_since: float = 0.0
+    """Production from then on was held out; 0 where there was none."""
     folder: str = ""
     """Where its files are, on the machine that trained."""
     seconds: float = 0.0

@@ -132,14 +132,23 @@ def _read_dvc(data: DvcData, base: Path) -> tuple[pandas.DataFrame, Origin]:
 
 
 def lines_of(frame: pandas.DataFrame) -> list[str]:
-    """Each row as one line of text, the same for the same values in the same columns, whatever their order."""
-    text = frame[sorted(frame.columns)].to_csv(index=False, header=False, lineterminator="\n", na_rep="\\N")
-    lines = text.split("\n")[:-1]
-    if len(lines) == len(frame):
+    """Each row as one line of text, the same for the same values in the same columns, whatever their order and whatever
+    other rows there are."""
+    table = frame[sorted(frame.columns)]
+    lines = _written(table)
+    if len(lines) == len(table):
         return lines
-    # A cell with a line break: slower, and rare.
-    return ["\x1f".join("\\N" if value != value or value is None else str(value) for value in row)
-            for row in frame[sorted(frame.columns)].astype(object).itertuples(index=False)]  # fmt: skip
+    texts = table.select_dtypes(object).columns  # some cell has a line break
+    return _written(table.assign(**{name: table[name].map(_on_one_line) for name in texts}))
+
+
+def _written(table: pandas.DataFrame) -> list[str]:
+    text: str = table.to_csv(index=False, header=False, lineterminator="\n", na_rep="\\N")
+    return text.split("\n")[:-1]
+
+
+def _on_one_line(value: Any) -> Any:
+    return value.replace("\n", "\x1e") if isinstance(value, str) else value
 
 
 def digest(frame: pandas.DataFrame) -> str:

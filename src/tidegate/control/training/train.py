@@ -42,6 +42,8 @@ logger = logging.getLogger("tidegate.training")
 
 KEY = "training"
 """Metadata of a version: which training made it, so that a repeated one finds it again."""
+HELD_SINCE = "held_since"
+"""The same: production from then on was not trained on."""
 PHASES = 9
 
 
@@ -119,6 +121,7 @@ def train(
         compiled=found.compiled,
         compile_note=found.note,
         model_digest=fingerprint(model)[0],
+        held_since=halves.since if counts.production else 0.0,
         folder=str(parts.folder),
         seconds=time.monotonic() - began,
     )
@@ -162,6 +165,16 @@ def version_of(registry: Registry, name: str, key: str) -> ModelVersion | None:
     except NotFound:
         return None
     return next((version for version in there if version.metadata.get(KEY) == key), None)
+
+
+def unseen_by(registry: Registry, champion: ModelRef | None) -> float:
+    """The champion was trained on no production from this time on; 0 where nothing says so."""
+    if champion is None or not champion.name:
+        return 0.0
+    try:
+        return float(registry.get(champion.name, champion.version).metadata.get(HELD_SINCE, "") or 0.0)
+    except (NotFound, ValueError):
+        return 0.0
 
 
 def experiment_of(config: TrainingConfig) -> str:
@@ -362,5 +375,6 @@ def metadata_of(trained: Trained, key: str) -> dict[str, str]:
         "compile_note": trained.compile_note[:500],
         "code_version": trained.environment.code,
         "run_id": trained.run_id,
+        HELD_SINCE: str(trained.held_since or ""),
     }
     return {name: value for name, value in found.items() if value}

@@ -122,6 +122,41 @@ def test_what_is_held_out_is_trained_on_in_no_form() -> None:
     assert told.train + told.test + told.excluded == 300 + 400
 
 
+def test_the_champion_was_trained_on_nothing_that_is_held_out() -> None:
+    """Late labels of old predictions put the newest fifth back, before where the champion's hold-out began."""
+    halves, counts, checked = table()
+    given = production(200)
+    old = given.frame.assign(**{TIME: given.frame[TIME] / 1000 - 1, UNIT: [f"o{n}" for n in range(200)]})
+    grown = Production(frame=pandas.concat([old, given.frame], ignore_index=True), predictions=400, unseen=160.0)
+    joint, told, _ = joined(halves, counts, grown, checked, config())
+    assert joint.since == joint.test[TIME].min() == 160.0
+    assert told.production_test == 40
+    gone = msgspec.structs.replace(given, unseen=500.0)
+    joint, told, _ = joined(halves, counts, gone, checked, config())
+    assert (len(joint.test), told.production_test) == (len(halves.test), 0), "nothing new: the table's own hold-out"
+
+
+def test_the_tables_own_hold_out_is_trained_on_in_no_form() -> None:
+    halves, counts, checked = table()
+    given = production(200)
+    copy = as_text(halves.test[[*FEATURES, "churned"]])
+    copy[TIME], copy[UNIT] = 5.0, "again"
+    given = Production(frame=pandas.concat([copy, given.frame], ignore_index=True), predictions=300)
+    joint, _, _ = joined(halves, counts, given, checked, config())
+    assert not lines(joint.train) & lines(halves.test)
+
+
+def test_by_time_the_table_too_ends_where_the_hold_out_begins() -> None:
+    plan = config(split={"by": "time", "time": "when"})
+    frame = as_text(churn(300)).assign(when=[str(number) for number in range(300)])
+    checked = check(frame, plan)
+    halves = split(checked.frame, checked.features, plan)
+    joint, _, _ = joined(halves, Rows(read=300), production(200), checked, plan)
+    assert joint.train["when"].max() < joint.since == 160.0
+    joint, _, _ = joined(halves, Rows(read=300), production(50), checked, plan)
+    assert joint.train["when"].max() < joint.test["when"].min() == 40.0
+
+
 def test_bad_rows_of_production_are_set_aside_and_gaps_learnt() -> None:
     halves, counts, checked = table()
     given = production(200)

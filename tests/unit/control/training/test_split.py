@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.control.training.tables import churn, config
+from tidegate.control.training.sources import lines_of
 from tidegate.control.training.split import split
 from tidegate.errors import UserError
 
@@ -33,6 +34,16 @@ def test_a_row_stays_on_its_side_when_the_table_grows_or_is_in_another_order() -
     after = split(large.sample(frac=1, random_state=3), FEATURES, config())
     assert lines(before.test) <= lines(after.test)
     assert lines(before.train) <= lines(after.train)
+
+
+def test_one_cell_with_a_line_break_moves_no_other_row() -> None:
+    """Nor does it hide a row from the search for its like."""
+    frame = churn(200)
+    odd = frame.iloc[:2].assign(plan=["year\nly", "month,\nly"])
+    before, after = split(frame, FEATURES, config()), split(pandas.concat([frame, odd]), FEATURES, config())
+    assert lines(before.test) <= lines(after.test)
+    assert lines(before.train) <= lines(after.train)
+    assert len(set(lines_of(pandas.concat([frame, odd])))) == len(set(lines_of(frame))) + 2
 
 
 def test_the_same_rows_in_any_order_give_the_same_table() -> None:
