@@ -70,7 +70,7 @@ def submit(call: Operating, asked: Annotated[SubmitBatch, Depends(body_of(Submit
         raise NotFound(f"there is no endpoint {asked.endpoint[:80]!r}")
     plan = BatchPlan(
         endpoint=asked.endpoint,
-        model=served_from(asked.model, services.settings.trust) if asked.model else "",
+        model=served_from(asked.model, services.settings.trust, services.batches.home) if asked.model else "",
         source=asked.source,
         format=asked.format,
         output=asked.output or asked.format,

@@ -35,8 +35,8 @@ class StopExperiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def start(call: Operating, asked: Annotated[StartExperiment, Depends(body_of(StartExperiment))]) -> Response:
     call.caller.must_reach(asked.endpoint)
 
-    trust = call.services.settings.trust
-    arms = tuple(msgspec.structs.replace(arm, model=served_from(arm.model, trust)) for arm in asked.arms)
+    trust, never = call.services.settings.trust, call.services.batches.home
+    arms = tuple(msgspec.structs.replace(arm, model=served_from(arm.model, trust, never)) for arm in asked.arms)
     spec = Spec(**{name: getattr(asked, name) for name in Spec.__struct_fields__} | {"arms": arms})
 
     def act() -> Answer:

@@ -67,7 +67,7 @@ def one(call: Operating, name: str, version: str) -> Response:
 )
 def register(call: Operating, asked: Annotated[RegisterModel, Depends(body_of(RegisterModel))]) -> Response:
     _must_be_everywhere(call)
-    source = source_of(asked.uri, call.services.settings.trust)
+    source = source_of(asked.uri, call.services.settings.trust, never=call.services.batches.home)
 
     def act() -> Answer:
         def change() -> ModelVersion:

@@ -62,7 +62,7 @@ _acting = documented(
 def start(call: Operating, asked: Annotated[StartRelease, _START]) -> Response:
     call.caller.must_reach(asked.endpoint)
     _check_addresses(asked, call.services)
-    model = served_from(asked.model, call.services.settings.trust)
+    model = served_from(asked.model, call.services.settings.trust, call.services.batches.home)
 
     def act() -> Answer:
         release = call.services.releases.start(

@@ -47,12 +47,12 @@ class Batches:
         self._queue = queue
         self._settings = settings
         self._clock = clock
-        self._home = home
+        self.home = home
 
     def submit(self, plan: BatchPlan, *, who: str, reason: str = "") -> Job:
         """Raises NotAllowed for a source that may not be read, InvalidInput, QueueFull."""
         if plan.source.startswith(UPLOAD):
-            if not uploaded(self._home, plan.source).is_file():
+            if not uploaded(self.home, plan.source).is_file():
                 raise InvalidInput("there is no such upload any more; send it again", ("source",))
         else:
             source = allowed_source(plan.source, self._settings.sources)
@@ -63,7 +63,7 @@ class Batches:
         """Keeps a body as it comes. Raises TooLarge, QueueFull."""
         from anyio.to_thread import run_sync
 
-        folder = self._home / INPUTS
+        folder = self.home / INPUTS
         name = f"u-{secrets.token_hex(16)}"
         fresh = folder / f"{name}.new"
         file = await run_sync(self._open, folder, fresh)
@@ -102,7 +102,7 @@ class Batches:
             why = f": {job.error}" if job.error else ""
             raise Conflict(f"job {job.id} is {job.state}{why}; there are results once it is done")
         plan = msgspec.convert(job.payload, BatchPlan)
-        path = folder_of_job(self._home, job.id) / (ERRORS if errors else results_name(plan))
+        path = folder_of_job(self.home, job.id) / (ERRORS if errors else results_name(plan))
         if not path.is_file():
             raise NotFound("the results are not here any more, or the worker does not share the jobs' folder")
         return path
@@ -110,12 +110,12 @@ class Batches:
     def sweep(self) -> None:
         """Removes what belongs to jobs that the store has thrown away, and uploads that no job took."""
         old = self._clock.wall() - OLD_SECONDS
-        for path in self._home.iterdir() if self._home.is_dir() else ():
+        for path in self.home.iterdir() if self.home.is_dir() else ():
             if _ID.fullmatch(path.name) and path.is_dir() and path.stat().st_mtime < old and not self._known(path.name):
                 shutil.rmtree(path, ignore_errors=True)
         with self._store.read() as unit:
             wanted = {row.body for row in unit.jobs.list(kind=KIND, open=True, limit=10_000)}
-        inputs = self._home / INPUTS
+        inputs = self.home / INPUTS
         for path in inputs.iterdir() if inputs.is_dir() else ():
             if path.stat().st_mtime < old and not any(path.name in body for body in wanted):
                 path.unlink(missing_ok=True)

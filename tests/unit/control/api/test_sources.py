@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from tests.unit.control.api.plane import Plane
+from tests.unit.control.api.plane import SETTINGS, Plane, control_plane
 from tidegate.control.api.sources import served_from, source_of
 from tidegate.errors import NotAllowed
 from tidegate.settings import Trust
@@ -57,3 +58,25 @@ def test_no_release_and_no_experiment_reads_the_disk(plane: Plane, uri: str) -> 
     }
     answer = plane.client.post("/api/v1/experiments", json=spec, headers=headers)
     assert answer.status_code == 403, answer.text
+
+
+def test_what_was_uploaded_becomes_no_model(tmp_path: Path) -> None:
+    """Else a key that may operate runs code of its own: registered files are trusted, and a pickle is known by its content."""
+    trust = Trust(pickles=(str(tmp_path),))
+    with control_plane(tmp_path, msgspec.structs.replace(SETTINGS, trust=trust)) as plane:
+        headers = plane.headers()
+        octets = {"Content-Type": "application/octet-stream", **headers}
+        source = plane.client.post("/api/v1/batch-inputs", content=b"\x80\x04.", headers=octets).json()["source"]
+        uri = str(plane.folder / "jobs" / "inputs" / source.removeprefix("upload:"))
+        assert Path(uri).is_file()
+        (tmp_path / "link").symlink_to(uri)
+        arms = [{"name": "b", "model": uri, "share": 50}]
+        asked = {
+            "models": {"name": "m", "uri": uri},
+            "releases": {"endpoint": "iris", "model": str(tmp_path / "link")},
+            "experiments": {"name": "t", "endpoint": "iris", "arms": arms, "metrics": [{"name": "m"}]},
+            "batch-jobs": {"endpoint": "iris", "format": "csv", "source": source, "model": f"file://{uri}"},
+        }
+        for path, body in asked.items():
+            answer = plane.client.post(f"/api/v1/{path}", json=body, headers=headers)
+            assert (answer.status_code, "was uploaded" in answer.text) == (403, True), f"{path}: {answer.text}"
