@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import uuid
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ logger = logging.getLogger("churn.versions")
 FILE = "data/production.csv"
 PUSH_EVERY = 500
 """Outcomes."""
+PUSH_SECONDS = 30.0
+"""Least time between two pushes: each has all rows, so those that come faster would only keep the worker busy."""
 
 
 class Versions:
@@ -27,14 +30,22 @@ class Versions:
     in the database, and the next push has them."""
 
     def __init__(
-        self, home: Path, control: str, key: str, every: int = PUSH_EVERY, transport: httpx.BaseTransport | None = None
+        self,
+        home: Path,
+        control: str,
+        key: str,
+        every: int = PUSH_EVERY,
+        transport: httpx.BaseTransport | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._home = home
         self._every = every
         self._client = httpx.Client(
             base_url=control, headers={"X-API-Key": key}, timeout=10, trust_env=False, transport=transport
         )
+        self._monotonic = monotonic
         self._learned = 0
+        self._pushed = -PUSH_SECONDS
         self._lock = threading.Lock()
         self._writing = threading.Lock()
 
@@ -42,10 +53,13 @@ class Versions:
         self._client.close()
 
     def due(self) -> bool:
-        """Counts one outcome; true once for every ``every`` of them."""
+        """Counts one outcome; true when ``every`` of them have come since the last push, and it was long enough ago."""
         with self._lock:
             self._learned += 1
-            return self._learned % self._every == 0
+            if self._learned < self._every or self._monotonic() < self._pushed + PUSH_SECONDS:
+                return False
+            self._learned, self._pushed = 0, self._monotonic()
+            return True
 
     def pull(self) -> None:
         self._ask({"kind": "dvc-pull", "reason": "the survey starts"})

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from churn.generator import FEATURES, LABEL, NUMBERS, TEXTS, make, records
 from churn.survey import LARGEST_BODY, Config, from_environment, make_app
-from churn.versions import Versions
+from churn.versions import PUSH_SECONDS, Versions
 from churn.workflow import app as workflow
 
 ROW = {name: value for name, value in next(iter(records(make(1, seed=3)))).items() if name in FEATURES}
@@ -234,13 +234,18 @@ def control(status: int, asked: list[dict[str, Any]]) -> httpx.MockTransport:
 async def test_rows_are_pulled_at_the_start_and_pushed_after_so_many_outcomes(tmp_path: Path, status: int) -> None:
     """What Tidegate refuses costs no customer an answer."""
     asked: list[dict[str, Any]] = []
-    versions = Versions(tmp_path, "http://control.test", "tg_operate", every=2, transport=control(status, asked))
+    now = [1000.0]
+    transport = control(status, asked)
+    versions = Versions(tmp_path, "http://control.test", "tg_operate", 2, transport, lambda: now[0])
     async with survey(tmp_path, Tidegate(), versions) as client:
         assert [one["kind"] for one in asked] == ["dvc-pull"]
-        for number in range(5):
+        for number in range(7):
+            if number == 5:
+                assert len(asked) == 2, "those that come faster wait for the next push"
+                now[0] += PUSH_SECONDS
             answer = await submit(client, customer_id=f"c{number}", churned=True)
             assert answer.status_code == 201
     assert [one["kind"] for one in asked] == ["dvc-pull", "dvc-push", "dvc-push"]
     assert asked[-1]["targets"] == ["data/production.csv"]
-    assert asked[-1]["commit"] == "4 labelled customers"
-    assert len((tmp_path / "data" / "production.csv").read_text().splitlines()) == 1 + 4
+    assert asked[-1]["commit"] == "6 labelled customers"
+    assert len((tmp_path / "data" / "production.csv").read_text().splitlines()) == 1 + 6
