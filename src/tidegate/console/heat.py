@@ -120,7 +120,7 @@ def _columns(reports: Sequence[DriftReport]) -> list[Column]:
     day = ""
     for at, report in enumerate(reports):
         head = ""
-        if at % each == 0:
+        if at % each == 0 and at + each // 2 < len(reports):  # one at the very end would stick out
             written = text.absolute(report.start)
             date, clock = written[:6], written[13 : 18 if report.seconds >= 60 else 21]
             head = clock if date == day else date if report.seconds >= 86_400 else f"{date} {clock}"

@@ -75,6 +75,12 @@ def test_days_are_written_once_and_not_every_window_has_a_head() -> None:
     assert len(heads) == 8
 
 
+def test_no_time_sticks_out_at_the_end() -> None:
+    grid = heat.grid([window(index, a=0.1) for index in range(43)], "baseline")
+    assert grid is not None
+    assert [at for at, column in enumerate(grid.columns) if column.head] == [0, 6, 12, 18, 24, 30, 36]
+
+
 def test_windows_of_seconds_say_seconds() -> None:
     short = [
         msgspec.structs.replace(window(index, a=0.1), start=BEGIN + 5.0 * index, seconds=5.0) for index in range(3)
