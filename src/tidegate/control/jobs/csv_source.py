@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -51,7 +52,7 @@ class CsvSource:
             raise InvalidInput(f"the first line does not name the columns: {error}") from None
         if not any(name.strip() for name in names):
             raise InvalidInput("the file is empty; the first line names the columns")
-        twice = [name for name in names if names.count(name) > 1]
+        twice = [name for name, count in Counter(names).items() if count > 1]
         if twice:
             raise InvalidInput(f"the column {twice[0][:80]!r} is named twice")
         self._start = end

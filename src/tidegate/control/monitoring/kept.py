@@ -26,6 +26,8 @@ logger = logging.getLogger("tidegate.monitoring")
 MOST_EVENTS = 20_000
 """Predictions that a baseline of production is made of; the newest."""
 LEAST_ROWS = 20
+MOST_CELLS = 4_000_000
+"""Rows times columns of a baseline of rows; a body that is full of values has fewer, one with a name for each row has more."""
 MOST_BASELINES = 1000
 """Kept at a time; further ones are refused."""
 _GOOD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -93,6 +95,9 @@ class Baselines:
         reason: str = "",
     ) -> Baseline:
         """``matrix`` names the input whose columns these are, where the model takes one array for all of them."""
+        names = len({name for record in records for name in record})
+        if names * len(records) > MOST_CELLS:
+            raise InvalidInput(f"{names} columns of {len(records)} rows: more than {MOST_CELLS:,} values", ("rows",))
         table = columns_of(records)
         profile = profile_of(table, kinds, matrix)
         return self.of_profile(name, profile, endpoint=endpoint, who=who, reason=reason)

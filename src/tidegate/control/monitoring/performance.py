@@ -184,9 +184,10 @@ def is_named(column: str) -> bool:
 
 def _by_name(classes: Sequence[str]) -> list[str]:
     """Numbers by their size, as models order them."""
-    if all(name.lstrip("-").isdigit() for name in classes):
+    try:
         return sorted(classes, key=int)
-    return sorted(classes)
+    except ValueError:
+        return sorted(classes)
 
 
 def _is_class(value: Any) -> bool:

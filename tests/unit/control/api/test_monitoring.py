@@ -221,6 +221,14 @@ def test_a_large_body_is_taken_here_and_no_further(plane: Plane) -> None:
     assert plane.client.post(f"{API}/baselines", content=body, headers=headers).status_code == 413
 
 
+def test_a_small_body_of_very_many_values_is_refused(plane: Plane) -> None:
+    """Ten thousand names in one row, and a row of nothing again and again: 300 kB that were eight gigabytes as columns."""
+    wide = {f"c{number}": 0 for number in range(9_000)}
+    body = {"name": "wide", "endpoint": "iris", "rows": [wide, *({} for _ in range(50_000))]}
+    answer = plane.client.post(f"{API}/baselines", json=body, headers=plane.headers())
+    assert (answer.status_code, "more than 4,000,000 values" in answer.text) == (422, True), answer.text[:300]
+
+
 def test_the_same_key_makes_a_baseline_once(plane: Plane) -> None:
     headers = plane.headers() | {"Idempotency-Key": "k1"}
     first, second = make(plane, headers, rows=rows()), make(plane, headers, rows=rows())

@@ -166,6 +166,8 @@ def test_the_columns_of_scores_are_found() -> None:
     assert columns_of(["10", "9"], np.array([[0.2, 0.8], [0.9, 0.1]]), ("10", "9"), in_order=False) == ("9", "10")
     assert columns_of(["9"], np.array([[0.9, 0.1]]), ("10", "9"), in_order=False) == ("9", "10")
     assert columns_of(["a", "a"], np.array([[0.2, 0.8], [0.9, 0.1]]), TWO, in_order=False) is None
+    for odd in ("--5", "²", "9" * 5000):  # what somebody sent as a label
+        assert columns_of(["1"], np.array([[0.1, 0.9]]), (odd, "1"), in_order=False) == (odd, "1")
     one = [row[1] for row in scores]
     two = measure(["no", "yes"] * 200, ["no", "yes"] * 200, one, TWO)
     assert two["roc_auc"].value == pytest.approx(known.roc_auc_score([0, 1] * 200, one))
