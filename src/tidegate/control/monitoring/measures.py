@@ -187,7 +187,7 @@ def linf_p(statistic: ArrayLike, now: ArrayLike, then: ArrayLike) -> Floats:
 def linf_critical(now: ArrayLike, then: ArrayLike, alpha: float) -> float:
     """Of one window; the p-value falls with the statistic."""
     low, high = 0.0, 1.0
-    for _ in range(24):
+    for _ in range(18):
         middle = (low + high) / 2
         low, high = (low, middle) if float(linf_p(middle, now, then)) <= alpha else (middle, high)
     return high

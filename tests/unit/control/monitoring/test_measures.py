@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -66,6 +68,15 @@ def test_wasserstein_over_sigma(shift: float, expected: float) -> None:
     (one,) = drift.check_drift(reference, window, DriftPlan(method="wasserstein"))
     assert one.statistic == pytest.approx(expected, abs=0.05)
     assert one.drifted == (shift > 0)
+
+
+@pytest.mark.parametrize(("alpha", "quantile"), [(0.05, 0.5821), (0.01, 0.7518)])
+def test_the_chance_of_wasserstein_is_that_of_a_bridge(alpha: float, quantile: float) -> None:
+    """Quantiles of the integral of the absolute Brownian bridge: Johnson and Killeen, 1983."""
+    counts = np.full(200, 10**6)
+    null = measures.wasserstein_null(counts, counts, np.linspace(0, 1, 200), 1.0)
+    scaled = float(measures.wasserstein_critical(null, alpha)) / math.sqrt(float(measures.inverse_rows(counts, counts)))
+    assert quantile <= scaled <= 1.07 * quantile
 
 
 def test_wasserstein_sees_how_far_values_went_beyond_all_bins() -> None:

@@ -12,7 +12,6 @@ import pytest
 from tests.unit.control.monitoring.simulation import (
     CATEGORY_METHODS,
     NUMBER_METHODS,
-    WINDOWS,
     alarms,
     allowed,
     bare_psi,
@@ -69,15 +68,16 @@ def test_bins_that_move_with_the_window_fail_the_assertion(rng: np.random.Genera
 @pytest.mark.slow
 @pytest.mark.parametrize("n", SIZES)
 def test_wasserstein_with_every_tail(rng: np.random.Generator, n: int) -> None:
-    sides = null_numbers(rng, n)
+    windows = 300
+    sides = null_numbers(rng, n, windows=windows)
     for values in (rng.normal(size=10_000), rng.lognormal(0, 2, 10_000), rng.pareto(1.5, 10_000)):
-        assert max(alarms("wasserstein", "number", sides, column_with(values))) <= allowed(), WINDOWS
+        assert max(alarms("wasserstein", "number", sides, column_with(values))) <= allowed(windows=windows)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["auto", "wasserstein", "linf"])
+@pytest.mark.parametrize("method", ["auto", "wasserstein"])
 def test_a_check_of_twenty_columns(rng: np.random.Generator, method: Method) -> None:
     """Values, not counts: through profiles and all that is done with them."""
     plan = DriftPlan(method=method, alpha=0.05)
-    assert false_alarms(rng, reference(), 60, plan, 150) <= allowed(0.05, 150)
-    assert false_alarms(rng, reference(), 500, plan, 150) <= allowed(0.05, 150)
+    assert false_alarms(rng, reference(), 60, plan, 100) <= allowed(0.05, 100)
+    assert false_alarms(rng, reference(), 500, plan, 100) <= allowed(0.05, 100)

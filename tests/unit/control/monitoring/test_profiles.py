@@ -87,3 +87,21 @@ def test_profiles_of_other_references_are_not_merged() -> None:
 def test_what_is_no_profile_is_refused(text: bytes) -> None:
     with pytest.raises(InvalidInput, match="profile"):
         profiles.decode(text)
+
+
+def test_what_went_through_32_bits_stays_in_its_bin() -> None:
+    rng = np.random.default_rng(15)
+    prices = np.concatenate(
+        (np.full(300, 0.1), rng.choice([0.3, 19.99, 1e-3], 300), np.round(rng.random(4000) * 100, 1))
+    )
+    for values in (prices, prices[:600], -prices):
+        reference = make_profile({"price": values})
+        window = fold(reference, None, {"price": values.astype(np.float32)}).columns["price"]
+        assert window.counts == reference.columns["price"].counts
+        assert window.outside == 0
+
+
+def test_rows_are_alike_whether_a_column_is_absent_or_missing() -> None:
+    rows: dict[str, Any] = {"age": [1.0, 1.0], "children": [2, 2]}
+    one = merge(fold(REFERENCE, None, rows), fold(REFERENCE, None, {**rows, "plan": [None, "pro"]}))
+    assert sorted(one.repeats.times) == [1, 3]
