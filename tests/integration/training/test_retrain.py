@@ -124,6 +124,7 @@ def test_a_changed_world_is_learnt_from_and_released(place: Place, store: Store)
 
 def test_the_same_table_gives_no_new_release(place: Place, store: Store) -> None:
     """Nothing has changed, so nothing is let through: the bytes are those of the champion."""
+    place.describe(gate={"margin": 0.05})  # 80 rows without a difference show no less
     place.train()
     plane = Plane(place, store)
     plane.publish()

@@ -2,7 +2,9 @@
 
 The difference of the metric has a paired bootstrap interval: rows are drawn with replacement, the same ones for both, so
 that what is hard for both cancels out. The challenger is accepted when the whole one-sided interval lies above the
-bound: no worse than the margin, or better by the least gain. McNemar's test (Psychometrika 1947) looks at the rows that
+bound: no worse than the margin, or better by the least gain. Where few rows tell the models apart, or none, drawing again
+shows too little of what other rows might; so the share of rows that the challenger alone gets wrong counts for an accuracy
+as what it may be at most, by Clopper and Pearson (Biometrika 1934). McNemar's test (Psychometrika 1947) looks at the rows that
 just one of them got right, and is exact: the share of those that the challenger got is above a half.
 """
 
@@ -12,7 +14,7 @@ from typing import Literal
 
 import msgspec
 import numpy as np
-from scipy.stats import binom
+from scipy.stats import beta, binom
 
 from tidegate.control.training.config import Gate
 from tidegate.control.training.scores import LOSSES, METRICS, NEED_SCORES, Answers, better
@@ -89,6 +91,8 @@ def compare(
     said |= _rows(challenger, champion)
     draws = _differences(challenger, champion, metric, seed, resamples)
     low, high = (float(np.quantile(draws, q)) for q in (gate.alpha, 1 - gate.alpha))
+    if metric == "accuracy":
+        low = min(low, _at_least(challenger, champion, gate.alpha))
     difference = better(metric, value) - better(metric, METRICS[metric](champion))
     bound = _bound(gate)
     said |= {"difference": difference, "low": low, "high": high, "bound": bound}
@@ -116,11 +120,19 @@ def _bound(gate: Gate) -> float:
     return gate.min_gain if gate.min_gain is not None else -gate.margin
 
 
-def _rows(challenger: Answers, champion: Answers) -> dict[str, object]:
+def _rows(challenger: Answers, champion: Answers) -> dict[str, int]:
     if not challenger.classes:
         return {}
     mine, its = challenger.predicted == challenger.truth, champion.predicted == champion.truth
     return {"only_challenger": int((mine & ~its).sum()), "only_champion": int((~mine & its).sum())}
+
+
+def _at_least(challenger: Answers, champion: Answers, alpha: float) -> float:
+    """The difference of the accuracies if as many rows are lost as may be, given how many were."""
+    counts, rows = _rows(challenger, champion), len(challenger.truth)
+    won, lost = counts["only_challenger"], counts["only_champion"]
+    most = float(beta.ppf(1 - alpha, lost + 1, rows - lost)) if lost < rows else 1.0
+    return won / rows - most
 
 
 def _mcnemar(figures: str, gate: Gate, said: dict[str, object]) -> Comparison:

@@ -45,6 +45,24 @@ def test_one_that_is_worse_by_the_margin_is_seldom_accepted() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("rows", "margin"), [(30, 0.01), (100, 0.01), (40, 0.05)])
+def test_few_rows_that_tell_them_apart_do_not_let_it_through(rows: int, margin: float) -> None:
+    """It is worse by the margin, and nowhere better: mostly no row of a small hold-out shows it."""
+    random = np.random.default_rng(6)
+    truth = np.zeros(rows, int)
+    verdicts = [
+        compare(
+            answers(truth, (random.random(rows) < margin).astype(int)), answers(truth, truth), Gate(margin=margin),
+            "accuracy", number, resamples=100,
+        ).accepted
+        for number in range(300)
+    ]  # fmt: skip
+    assert np.mean(verdicts) <= limit(0.05, 300)
+    plenty = np.zeros(2000, int)
+    assert compare(answers(plenty, plenty), answers(plenty, plenty), Gate(margin=0.01), "accuracy", 0).accepted
+
+
+@pytest.mark.slow
 def test_one_that_is_no_better_is_seldom_better_by_mcnemar() -> None:
     gate = Gate(test="mcnemar", alpha=0.05)
     assert accepted(0.85, 0.85, gate, 300) <= limit(0.05, 300)
