@@ -34,7 +34,7 @@ LONGEST = 64
 """Characters of a category that are kept."""
 _HAIR = 5e-7
 """Relative; more than a number loses in 32 bits."""
-_LARGEST = 1e300
+LARGEST = 1e300
 _MISSING_TYPES = frozenset({"NoneType", "NAType", "NaTType"})
 
 
@@ -228,7 +228,7 @@ def frozen_numbers(values: Floats) -> Column:
     ends = np.concatenate(([min(finite[0], *edges[:1])], edges, [max(finite[-1], *edges[-1:])]))
     middles = ends[:-1] / 2 + ends[1:] / 2
     centers = np.where(sizes > 0, sums / np.maximum(sizes, 1), middles)
-    centers = np.clip(np.nan_to_num(centers, posinf=_LARGEST, neginf=-_LARGEST), ends[:-1], ends[1:])
+    centers = np.clip(np.nan_to_num(centers, posinf=LARGEST, neginf=-LARGEST), ends[:-1], ends[1:])
     return Column(
         kind="number", counts=(0,) * (len(edges) + 1), edges=tuple(edges.tolist()), centers=tuple(centers.tolist())
     )
@@ -316,7 +316,7 @@ def _moments(values: Floats) -> tuple[float, float]:
             mean = float((values / len(values)).sum())
         apart = values - mean
         m2 = float(np.dot(apart, apart))
-    return mean, m2 if math.isfinite(m2) else _LARGEST
+    return mean, m2 if math.isfinite(m2) else LARGEST
 
 
 def count_categories(reference: Column, known: dict[str, int], rest: frozenset[int], block: Categories) -> Column:
@@ -355,7 +355,7 @@ def merged(one: Column, two: Column) -> Column:
     elif two.finite:
         apart = two.mean - one.mean
         mean = one.mean * (one.finite / finite) + two.mean * (two.finite / finite)
-        m2 = min(one.m2 + two.m2 + apart * apart * (one.finite * two.finite / finite), _LARGEST)
+        m2 = min(one.m2 + two.m2 + apart * apart * (one.finite * two.finite / finite), LARGEST)
     frozen = one if one.edges or one.categories or one.centers else two
     return Column(
         kind=one.kind,

@@ -23,6 +23,12 @@ BLOCK = 1 << 16
 FROZEN_FROM = 100_000
 """Rows of a reference that its bins are made of; all are counted."""
 MOST_NAMES = 50
+MOST_COUNT = 1 << 53
+"""Of rows: more than there will be, and exact as a number with a fraction."""
+MOST_COLUMNS = 10_000
+MOST_PLACES = 1000
+MOST_REST = 10_000
+"""What is decoded may have so many; what is made here has fewer by far."""
 VERSION = 1
 
 
@@ -236,13 +242,44 @@ def decode(text: bytes | str) -> Profile:
 
 
 def _check(profile: Profile) -> None:
+    """Whatever is decoded may have been sent by anybody: what is computed from it later must not fail."""
+    if len(profile.columns) > MOST_COLUMNS:
+        raise InvalidInput(f"no profile: {len(profile.columns)} columns; there are {MOST_COLUMNS} at most")
     for name, one in profile.columns.items():
-        if min((one.rows, one.missing, one.wrong, one.other, one.unseen, one.outside, one.finite, *one.counts)) < 0:
-            raise InvalidInput(f"no profile: column {name!r} has negative counts")
-        if list(one.edges) != sorted(set(one.edges)):
-            raise InvalidInput(f"no profile: the edges of column {name!r} do not ascend")
-        if not profile.reference and len(one.counts) != _places(one):
-            raise InvalidInput(f"no profile: column {name!r} has {len(one.counts)} counts for {_places(one)} places")
+        wrong = _wrong(one, not profile.reference)
+        if wrong:
+            raise InvalidInput(f"no profile: column {name[:80]!r} has {wrong}")
+    if len({len(values) for values in profile.sample.values()}) > 1:
+        raise InvalidInput("no profile: the columns of the sample have different lengths")
+    repeats_ = profile.repeats
+    if (
+        len(repeats_.hashes) % 8
+        or len(repeats_.times) not in (0, repeats_.distinct)
+        or min(repeats_.times, default=1) < 1
+    ):
+        raise InvalidInput("no profile: the times of repeated rows do not fit their hashes")
+
+
+def _wrong(one: Column, reference: bool) -> str:
+    """What a column has that none can have; empty when it is right."""
+    counts = (one.rows, one.missing, one.wrong, one.other, one.unseen, one.outside, one.finite, one.once, *one.counts)
+    if min(counts) < 0:
+        return "negative counts"
+    if max(counts) > MOST_COUNT or one.missing + one.wrong > one.rows or one.finite > one.valid:
+        return "counts that do not fit its rows"
+    if not 0 <= one.m2 <= columns.LARGEST:
+        return "a deviation that is none"
+    if max(len(one.edges), len(one.categories)) > MOST_PLACES or len(one.rest) > MOST_REST:
+        return f"more than {MOST_PLACES} places, or {MOST_REST} further categories"
+    if list(one.edges) != sorted(set(one.edges)):
+        return "edges that do not ascend"
+    if len(set(one.categories)) < len(one.categories):
+        return "a category twice"
+    if reference and len(one.counts) != _places(one):
+        return f"{len(one.counts)} counts for {_places(one)} places"
+    if reference and one.kind == "number" and len(one.centers) != len(one.counts):
+        return f"{len(one.centers)} centers for {len(one.counts)} places"
+    return ""
 
 
 def _places(one: Column) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from typing import Any
 
 import msgspec
@@ -105,3 +106,40 @@ def test_rows_are_alike_whether_a_column_is_absent_or_missing() -> None:
     rows: dict[str, Any] = {"age": [1.0, 1.0], "children": [2, 2]}
     one = merge(fold(REFERENCE, None, rows), fold(REFERENCE, None, {**rows, "plan": [None, "pro"]}))
     assert sorted(one.repeats.times) == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"m2": -1.0}, "a deviation"),
+        ({"rows": 10**25}, "counts that do not fit"),
+        ({"missing": 401}, "counts that do not fit"),
+        ({"finite": 401}, "counts that do not fit"),
+        ({"centers": []}, "0 centers for"),
+        ({"edges": [float(number) for number in range(2000)]}, "more than 1000 places"),
+        ({"categories": ["a", "a"]}, "a category twice"),
+    ],
+)
+def test_no_profile_makes_what_is_computed_of_it_fail(change: dict[str, Any], words: str) -> None:
+    """It comes over the network, and a look, a page and a report compute with it later."""
+    found = msgspec.json.decode(profiles.encode(REFERENCE))
+    found["columns"]["age"] |= change
+    with pytest.raises(InvalidInput, match=words):
+        profiles.decode(_json(found))
+
+
+def test_a_profile_whose_parts_do_not_fit_is_none() -> None:
+    found = msgspec.json.decode(profiles.encode(REFERENCE))
+    ragged = found | {"sample": {"age": [1.0], "plan": []}}
+    many = found | {
+        "columns": {f"c{number}": {"kind": "number", "counts": [0], "centers": [0.0]} for number in range(10_001)}
+    }
+    hashes = found | {"repeats": {"hashes": "AAAA"}}
+    for odd, words in ((ragged, "different lengths"), (many, "10001 columns"), (hashes, "do not fit their hashes")):
+        with pytest.raises(InvalidInput, match=words):
+            profiles.decode(_json(odd))
+
+
+def _json(value: Any) -> bytes:
+    """With numbers of any size."""
+    return json.dumps(value).encode()
