@@ -110,7 +110,7 @@ def _stamp(path: Path) -> list[int]:
 
 def _score_all(task: Task, plan: BatchPlan, path: Path, scorer: Scorer, chunks: Chunks) -> None:
     source = open_source(path, plan.format, scorer.kinds, plan.keep, scorer.matrix, scorer.optional)
-    _check(source, scorer, plan)
+    check_columns(source, scorer, plan)
     notes = chunks.finished()
     total = source.count()
     written, failed = sum(note.written for note in notes), sum(note.failed for note in notes)
@@ -133,13 +133,13 @@ def _score_all(task: Task, plan: BatchPlan, path: Path, scorer: Scorer, chunks: 
     task.progress(written + failed, written + failed, "joining the pieces")
 
 
-def _check(source: Source, scorer: Scorer, plan: BatchPlan) -> None:
+def check_columns(source: Source, scorer: Scorer, plan: BatchPlan) -> None:
     """What no row could mend. Raises InvalidInput."""
     twice = [name for name in plan.keep if name in (ROW, VERSION)]
     if twice:
         raise InvalidInput(f"keep: the results have a column {twice[0]!r} of their own")
-    if not source.header:
-        return
+    if plan.format == "jsonl":
+        return  # each row brings its own names
     absent = [name for name in plan.keep if name not in source.header]
     if absent:
         raise InvalidInput(f"keep: the input has no column {absent[0]!r}")

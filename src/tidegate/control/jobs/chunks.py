@@ -85,6 +85,8 @@ class Chunks:
     def _columns(self, part: Scored) -> dict[str, Any]:
         columns: dict[str, Any] = {ROW: part.numbers}
         columns |= dict(zip(self._keep, part.kept, strict=True))
+        if twice := columns.keys() & part.columns.keys():
+            raise UserError(f"keep: the results have a column {min(twice)!r} of their own; keep it under another name")
         columns |= part.columns
         return columns | {VERSION: Same(self._version, len(part.numbers))}
 

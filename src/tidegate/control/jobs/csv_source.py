@@ -46,8 +46,13 @@ class CsvSource:
             first = file.read(LONGEST_RECORD)
         skip = len(BOM) if first.startswith(BOM) else 0
         end = cut(first, skip, skip) or len(first)
+        if end == LONGEST_RECORD and first[-1:] != b"\n":
+            raise InvalidInput(f"the first line names the columns; this one is longer than {LONGEST_RECORD >> 20} MiB")
         try:
-            names = next(csv.reader(io.StringIO(first[skip:end].decode(), newline="")), [])
+            lines = csv.reader(io.StringIO(first[skip:end].decode(), newline=""))
+            names = next(lines, [])
+            if next(lines, None):
+                raise InvalidInput("its lines end with a carriage return alone; end them with a line feed")
         except (UnicodeDecodeError, csv.Error) as error:
             raise InvalidInput(f"the first line does not name the columns: {error}") from None
         if not any(name.strip() for name in names):
@@ -96,7 +101,7 @@ class CsvSource:
                 return row + rows
         if self._arrow is not None and len(block) > SMALL_BYTES:
             middle = cut(block, 0, len(block) // 2)
-            if middle > 0:
+            if 0 < middle < len(block):
                 row = self._read(block[:middle], row, tables, bad)
                 return self._read(block[middle:], row, tables, bad)
         return self._read_lines(block, row, tables, bad)

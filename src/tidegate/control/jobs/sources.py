@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from tidegate.control.jobs.arrow import columns_of, need_arrow
-from tidegate.control.jobs.csv_source import CsvSource
+from tidegate.control.jobs.csv_source import BOM, CsvSource
 from tidegate.control.jobs.pieces import Bad, Format, Piece, Position, Source, Table
 from tidegate.control.jobs.task import Kind
 from tidegate.errors import InvalidInput, NotAllowed
@@ -85,7 +85,8 @@ class JsonSource:
                     return
                 tables: list[Table] = []
                 bad: list[Bad] = []
-                row = self._read(block[:end], row, tables, bad)
+                lines = block[:end].removeprefix(BOM) if offset == 0 else block[:end]
+                row = self._read(lines, row, tables, bad)
                 offset, rest = offset + end, block[end:]
                 yield Piece(tables, bad, Position(row, offset))
 

@@ -16,11 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tidegate.control.jobs.batch import BatchPlan, check_columns
 from tidegate.control.jobs.chunks import Chunks
 from tidegate.control.jobs.csv_source import CsvSource, blocks, records
 from tidegate.control.jobs.pieces import Piece, Position, Source, Table, score
-from tidegate.control.jobs.sources import JsonSource, ParquetSource
-from tidegate.errors import InvalidInput, ModelFailed
+from tidegate.control.jobs.sources import JsonSource, ParquetSource, open_source
+from tidegate.errors import InvalidInput, ModelFailed, UserError
 from tidegate.types import Tensors
 
 KINDS: dict[str, Any] = {"a": "number", "b": "number"}
@@ -35,6 +36,15 @@ class Sum:
     """Adds the columns; refuses what is no finite number, and fails on 13."""
 
     kinds: Mapping[str, Any] = KINDS
+    optional: Sequence[str] = ()
+    version = digest = fault = ""
+    matrix = False
+
+    def missing(self, header: Sequence[str]) -> tuple[str, ...]:
+        return tuple(name for name in KINDS if name not in header)
+
+    def close(self) -> None:
+        return
 
     def __init__(self) -> None:
         self.calls = 0
@@ -180,7 +190,9 @@ def test_a_file_without_rows_gives_an_empty_result(tmp_path: Path, form: str) ->
         assert (tmp_path / "results").read_text() in ("row,model_version\n", "")
 
 
-@pytest.mark.parametrize("content", [b"", b"\n", b"a,a\n1,2\n", b"\xff\xfe\n", b'"a,b\n1,2\n'])
+@pytest.mark.parametrize(
+    "content", [b"", b"\n", b"a,a\n1,2\n", b"\xff\xfe\n", b'"a,b\n1,2\n', b"a,b\r1,2\r", b"a," * (1 << 20)]
+)
 def test_a_file_without_a_header_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "in.csv").write_bytes(content)
     if content.startswith(b'"'):
@@ -247,3 +259,40 @@ def test_a_header_of_very_many_columns_takes_no_longer_than_it_is(tmp_path: Path
     """Compared name by name with each other, these are 4e10 comparisons: a file of a megabyte kept a worker for an hour."""
     (tmp_path / "in.csv").write_text(",".join(f"c{number}" for number in range(140_000)) + "\n")
     assert len(CsvSource(tmp_path / "in.csv", {}, "text", only={"c1"}).header) == 1
+
+
+def test_a_wide_row_that_is_not_right_is_told_about(tmp_path: Path) -> None:
+    """Longer than what is not halved any more."""
+    wide, names = 20_000, [*KINDS, *(f"c{number}" for number in range(20_000))]
+    lines = [",".join(names), "1,2" + ",0" * wide, "+1,2" + ",0" * wide, "1,2" + ",0" * (wide - 1)]
+    (tmp_path / "in.csv").write_text("\n".join(lines) + "\n")
+    assert results(CsvSource(tmp_path / "in.csv", KINDS, "text", only=KINDS), tmp_path)
+    answers, errors = read(tmp_path)
+    assert answers == {1: 3.0, 2: 3.0}
+    assert list(errors) == [3]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_row(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"a": 1, "b": 2}\n{"a": 3, "b": 4}\n', encoding="utf-8-sig")
+    assert results(JsonSource(tmp_path / "in.jsonl", KINDS, ()), tmp_path)
+    assert read(tmp_path) == ({1: 3.0, 2: 7.0}, {})
+
+
+def test_a_kept_column_does_not_vanish_behind_an_answer(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("a,b,predictions\n1,2,x\n")
+    source = CsvSource(tmp_path / "in.csv", {**KINDS, "predictions": "text"}, "text")
+    with pytest.raises(UserError, match="'predictions' of their own"):
+        results(source, tmp_path, ["predictions"])
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_a_file_with_none_of_the_columns_fails_at_once(tmp_path: Path, form: Any) -> None:
+    """Not row by row: such as a CSV without a header, or of something else."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "in"
+    path.write_text("5,6\n7,8\n") if form == "csv" else pq.write_table(pa.table({"x": [1.0]}), path)
+    source = open_source(path, form, KINDS, (), False)
+    with pytest.raises(InvalidInput, match="lacks columns that the model takes: 'a', 'b'"):
+        check_columns(source, Sum(), BatchPlan(source=str(path), format=form))
