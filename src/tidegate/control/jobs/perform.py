@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from tidegate.errors import Conflict, LeaseLost, RequestError, StoreAway, Tidega
 logger = logging.getLogger("tidegate.jobs")
 
 MOST_RESULT = 256 * 1024
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
 AWAY_SECONDS = 5.0
 """Before a job that found the store away is tried again; that try does not count."""
 
@@ -63,9 +65,14 @@ def explained(error: Exception) -> tuple[str, bool]:
         return "out of memory", True
     if isinstance(error, TidegateError):
         final = isinstance(error, UserError | RequestError) and not isinstance(error, Conflict)
-        return str(error) or type(error).__name__, not final
-    lines = str(error).strip().splitlines()
+        return _shown(str(error)) or type(error).__name__, not final
+    lines = _shown(str(error)).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:300] if lines else 'no more was said'}", True
+
+
+def _shown(text: str) -> str:
+    """A library that cannot reach an address quotes it, and with it the name and the password in it."""
+    return _CREDENTIALS.sub("…@", text)
 
 
 def plain(result: Any) -> dict[str, Any]:
