@@ -14,7 +14,7 @@ from tidegate.control.api.documents import documented
 from tidegate.control.api.drift_reports import OfEndpoint
 from tidegate.control.monitoring import profiles
 from tidegate.control.monitoring.kept import Baseline
-from tidegate.errors import InvalidInput, NotFound
+from tidegate.errors import InvalidInput, NotAllowed, NotFound
 
 router = APIRouter(prefix="/api/v1/baselines", tags=["baselines"])
 
@@ -77,6 +77,7 @@ def create(call: Operating, asked: Annotated[CreateBaseline, Depends(body_of(Cre
         call.caller.must_reach(asked.endpoint)
     elif call.caller.facts.endpoints:
         raise InvalidInput("the key is of some endpoints: say for which the baseline is", ("endpoint",))
+    _must_be_free(call, asked)
 
     def act() -> Answer:
         made = _made(call, asked)
@@ -121,6 +122,20 @@ def delete(
         return Answer(status=204)
 
     return call.write(act)
+
+
+def _must_be_free(call: Call, asked: CreateBaseline) -> None:
+    """What a key of some endpoints may not do to others: decide what they are compared with, or read the profiles of their
+    models. Raises NotAllowed."""
+    caller = call.caller
+    if not caller.facts.endpoints:
+        return
+    for endpoint, configured in call.services.settings.endpoints.items():
+        plan = configured.monitor
+        if plan is not None and plan.reference == asked.name and not caller.facts.reaches(endpoint):
+            raise NotAllowed(f"the name {asked.name} is kept for a monitor that this key may not change")
+    if asked.model:
+        raise NotAllowed("this key is for some endpoints only; a model may be of any")
 
 
 def _made(call: Call, asked: CreateBaseline) -> Baseline:

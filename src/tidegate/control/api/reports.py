@@ -8,7 +8,7 @@ import msgspec
 from fastapi import APIRouter, Depends, Query, Response
 from msgspec import Meta
 
-from tidegate.control.api import examples
+from tidegate.control.api import baselines, examples
 from tidegate.control.api.calls import Answer, Call, Cursor, Limit, Operating, body_of, give, page, unpack
 from tidegate.control.api.documents import documented
 from tidegate.control.jobs.job import Job
@@ -46,6 +46,8 @@ def make(call: Operating, asked: Annotated[MakeReport, Depends(body_of(MakeRepor
     call.caller.must_reach(asked.endpoint)
     if asked.endpoint not in call.services.settings.endpoints:
         raise NotFound(f"there is no endpoint {asked.endpoint[:80]!r}")
+    if asked.baseline and call.caller.facts.endpoints:  # the page shows what the reference is made of
+        baselines.visible(call, asked.baseline)
     end = call.services.clock.wall() if asked.end is None else asked.end
     start = end - seconds_of(asked.since) if asked.start is None else asked.start
     if not 0 < end - start <= LONGEST_SECONDS:

@@ -6,6 +6,7 @@ of rows; over the columns of a check, Benjamini and Hochberg keep the share of f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidegate.control.monitoring import measures
-from tidegate.control.monitoring.columns import Column
+from tidegate.control.monitoring.columns import LARGEST, Column
 from tidegate.control.monitoring.histogram import Bar, histogram
 from tidegate.control.monitoring.profiles import Profile
 from tidegate.control.monitoring.records import ColumnResult, Kind, Method
@@ -87,12 +88,18 @@ def _result(
         note = f"too few rows: {min(n, m)} in the {side}, at least {LEAST_ROWS} are needed"
     else:
         found = measured(method, kind, sides, reference, window)
-        statistic, p = float(found.statistic), float(found.p_value)
-        threshold = max(least, found.critical(alpha))
+        statistic, p = _plain(found.statistic, LARGEST), _plain(found.p_value, 1.0)
+        threshold = max(least, _plain(found.critical(alpha), LARGEST))
     return ColumnResult(
         column=name, kind=kind, method=method, statistic=statistic, floor=least, threshold=threshold, p_value=p,
         q_value=1.0, drifted=False, reference_rows=m, rows=n, note=note,
     )  # fmt: skip
+
+
+def _plain(value: Any, otherwise: float) -> float:
+    """What is kept as JSON has no NaN: of a reference up to the largest numbers there are, not all can be computed."""
+    found = float(value)
+    return found if math.isfinite(found) else otherwise
 
 
 def _too_few(n: int, m: int) -> bool:

@@ -53,11 +53,13 @@ def _scaled(counts: Floats, one: Column) -> Floats:
 def _of_numbers(then: Column, now: Column) -> list[Bar]:
     edges = np.array(then.edges)
     before, after = _scaled(np.array(then.counts, float), then), _scaled(np.array(now.counts, float), now)
+    if not len(edges):  # a reference without a number that is finite
+        return [Bar(label="any", then=float(before.sum()), now=float(after.sum()))]
     if len(edges) <= 2 * MOST_EXACT and len(edges) % 2 == 0 and not before[::2].any():
         return _of_values(then, before, after)
     low, high = edges[0], edges[-1]
-    cuts = np.linspace(low, high, BARS + 1)
-    part = _overlap(edges, cuts)
+    cuts = np.linspace(low / 2, high / 2, BARS + 1) * 2  # halves: the way from the least to the largest number is none
+    part = _overlap(edges / 2, cuts / 2)
     bars = [Bar(label=f"< {low:.4g}", then=float(before[0]), now=float(after[0]), high=float(low))]
     inner = zip(cuts[:-1], cuts[1:], part @ before[1:-1], part @ after[1:-1], strict=True)
     bars += [

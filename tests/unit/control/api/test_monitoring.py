@@ -221,6 +221,24 @@ def test_a_large_body_is_taken_here_and_no_further(plane: Plane) -> None:
     assert plane.client.post(f"{API}/baselines", content=body, headers=headers).status_code == 413
 
 
+def test_a_key_of_some_endpoints_decides_nothing_for_others(plane: Plane) -> None:
+    """By name a baseline is found, whoever made it: of a model's profile, for another's monitor, in a report on its own."""
+    everything, plain, churn = (plane.headers(endpoints=names) for names in ((), ("plain",), ("churn",)))
+    taken = make(plane, plain, rows=rows(), endpoint="plain")
+    assert (taken.status_code, "kept for a monitor" in taken.text) == (403, True), taken.text
+    copied = make(plane, plain, name="mine", model="iris", version="1", endpoint="plain")
+    assert (copied.status_code, "may be of any" in copied.text) == (403, True), copied.text
+    assert make(plane, everything, rows=rows(), endpoint="iris").status_code == 201
+    asked = {"kind": "drift", "endpoint": "churn", "baseline": "usual"}
+    hidden = plane.client.post(f"{API}/reports", json=asked, headers=churn)
+    absent = plane.client.post(f"{API}/reports", json=asked | {"baseline": "other"}, headers=churn)
+    assert (hidden.status_code, absent.status_code) == (404, 404)
+    assert hidden.json()["detail"].replace("usual", "other") == absent.json()["detail"]
+    assert plane.client.post(f"{API}/reports", json=asked, headers=everything).status_code == 202
+    assert make(plane, churn, name="own", rows=rows(), endpoint="churn").status_code == 201
+    assert plane.client.post(f"{API}/reports", json=asked | {"baseline": "own"}, headers=churn).status_code == 202
+
+
 def test_a_small_body_of_very_many_values_is_refused(plane: Plane) -> None:
     """Ten thousand names in one row, and a row of nothing again and again: 300 kB that were eight gigabytes as columns."""
     wide = {f"c{number}": 0 for number in range(9_000)}

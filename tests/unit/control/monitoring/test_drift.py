@@ -118,6 +118,18 @@ def test_every_result_can_be_kept_as_json() -> None:
         assert results[2].drifted
 
 
+@pytest.mark.filterwarnings("ignore:overflow")
+@pytest.mark.parametrize("method", ["psi", "ks", "js", "wasserstein", "chi2", "linf"])
+def test_the_largest_numbers_there_are_leave_no_hole_in_what_is_kept(method: Any) -> None:
+    """One NaN is null as JSON: then nobody can read the report, nor any list that it is in."""
+    huge = np.random.default_rng(0).uniform(-1, 1, 500) * 1.7e308
+    one = make_profile({"x": huge})
+    results = drift.check_drift(one, fold(one, None, {"x": huge}), DriftPlan(method=method))
+    assert msgspec.json.decode(msgspec.json.encode(results), type=tuple[ColumnResult, ...]) == results
+    bars = drift.histogram(one, fold(one, None, {"x": huge}), "x")
+    assert sum(bar.then for bar in bars) == pytest.approx(1.0)
+
+
 def test_a_histogram_has_all_rows() -> None:
     now = window(500, shift=1.0, kinds=("a", "b", "new"))
     for name in ("x", "kind", "flag"):
