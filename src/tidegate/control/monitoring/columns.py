@@ -216,8 +216,9 @@ def _listed(values: Sequence[Any] | NDArray[Any]) -> Sequence[Any]:
 
 
 def frozen_numbers(values: Floats) -> Column:
-    """An empty reference with its bins. ``values`` may be a sample; NaN and infinities are passed over."""
-    finite = np.sort(values[np.isfinite(values)])
+    """An empty reference with its bins. ``values`` may be a sample; what is no number or nearly
+    infinite makes no edge."""
+    finite = np.sort(values[np.abs(values) <= LARGEST])
     if not len(finite):
         return Column(kind="number", counts=(0,), centers=(0.0,))
     edges = edges_of(finite)
@@ -316,7 +317,7 @@ def _moments(values: Floats) -> tuple[float, float]:
             mean = float((values / len(values)).sum())
         apart = values - mean
         m2 = float(np.dot(apart, apart))
-    return mean, m2 if math.isfinite(m2) else LARGEST
+    return mean, LARGEST if math.isnan(m2) else min(m2, LARGEST)
 
 
 def count_categories(reference: Column, known: dict[str, int], rest: frozenset[int], block: Categories) -> Column:

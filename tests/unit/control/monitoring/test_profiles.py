@@ -90,6 +90,12 @@ def test_what_is_no_profile_is_refused(text: bytes) -> None:
         profiles.decode(text)
 
 
+def test_the_largest_numbers_make_no_infinite_edge() -> None:
+    reference = make_profile({"x": [1.7e308, -1.7e308, 1.0, 2.0]})
+    assert profiles.decode(profiles.encode(reference)) == reference
+    assert np.isfinite(reference.columns["x"].edges).all()
+
+
 def test_what_went_through_32_bits_stays_in_its_bin() -> None:
     rng = np.random.default_rng(15)
     prices = np.concatenate(
