@@ -8,7 +8,7 @@ is counted and passed over: it must not keep the others from being looked at.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -17,6 +17,8 @@ from tidegate.control.monitoring.profiles import Profile
 from tidegate.control.monitoring.state import WindowKey, named, start_of
 from tidegate.observations import PredictionEvent
 
+MOST_ROWS = 20_000
+"""Of one table: a single event may bring a thousand columns, and each is as long as the table."""
 LATEST = 1e12
 """Seconds; later times are nobody's."""
 
@@ -79,8 +81,10 @@ def fold(
         groups.setdefault(WindowKey(event.variant, event.version, reference.digest, start), []).append(event)
     windows: dict[WindowKey, Profile] = {}
     for key, group in groups.items():
-        profile, bad = _added(references[key.baseline], known(key), group)
-        unreadable += bad
+        profile = known(key)
+        for part in parts_of(group):
+            profile, bad = _added(references[key.baseline], profile, part)
+            unreadable += bad
         if profile is not None:
             windows[key] = profile
     return Folded(
@@ -94,6 +98,20 @@ def fold(
     )
 
 
+def parts_of(events: Sequence[PredictionEvent], most: int = MOST_ROWS) -> Iterator[Sequence[PredictionEvent]]:
+    """The events in their order, at most so many rows at a time, or one event that has more."""
+    part: list[PredictionEvent] = []
+    rows = 0
+    for event in events:
+        if part and rows + event.rows > most:
+            yield part
+            part, rows = [], 0
+        part.append(event)
+        rows += event.rows
+    if part:
+        yield part
+
+
 def _added(
     reference: Reference, window: Profile | None, events: Sequence[PredictionEvent]
 ) -> tuple[Profile | None, int]:
@@ -103,7 +121,9 @@ def _added(
         return profiles.fold(reference.profile, window, table), table.unreadable
     except Exception:  # noqa: BLE001 - whatever a model or its callers wrote into one event, the others count
         if len(events) == 1:
-            return window, events[0].rows
+            lost = rows.Rows()
+            lost.unreadable = events[0].rows
+            return profiles.fold(reference.profile, window, lost), events[0].rows
     half = len(events) // 2
     window, first = _added(reference, window, events[:half])
     window, second = _added(reference, window, events[half:])
