@@ -139,10 +139,13 @@ def _labels(outputs: Tensors, names: Sequence[str]) -> Array | None:
     known = np.array(names, object)
     if scores is not None and scores.ndim == 2 and scores.shape[1] == len(names):
         return np.asarray(known[scores.argmax(axis=1)])
-    whole = predictions.dtype.kind in "iu" and predictions.ndim == 1 and len(predictions) > 0
-    if whole and predictions.min() >= 0 and predictions.max() < len(names):
-        return np.asarray(known[predictions])
-    return None
+    if predictions.dtype.kind not in "iu" or predictions.ndim != 1:
+        return None
+    # By the type alone, whatever the values: every piece of a file must give the same columns.
+    there = (predictions >= 0) & (predictions < len(names))
+    labels = known[np.where(there, predictions, 0)]
+    labels[~there] = None
+    return np.asarray(labels)
 
 
 def _column_specs(signature: Signature) -> tuple[TensorSpec, ...]:

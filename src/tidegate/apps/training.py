@@ -80,6 +80,10 @@ def run_retrain(task: Task) -> Mapping[str, Any]:
     """A job of kind ``retrain``: ``retraining``, ``endpoint``, ``mode``, ``config``."""
     path = _config_of(task)
     key = str(task.payload.get("retraining") or task.job.id)
+    with task.store.read() as unit:
+        row = unit.retrainings.get(key)
+    if row is not None and not row.open:  # somebody tries its job again: nobody would follow what comes of it
+        raise UserError(f"retraining {key} is {row.state} already; start another one: tidegate retrain {row.endpoint}")
     return _trained(task, path, read_config(path), key, production=task.payload.get("mode") == "combined")
 
 
@@ -104,6 +108,7 @@ def _trained(task: Task, path: Path, config: TrainingConfig, key: str, *, produc
             base=path.parent,
             folder=task.folder / "training",
             tell=task.progress,
+            before_version=task.must_go_on,
         )
         champion = _serving(task, endpoint) or champion_of(task.registry, config.name)
         trained = train(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +61,19 @@ class Place:
     def store(self) -> Store:
         return open_store(self.loaded.settings.store.url, SystemClock(), migrate=True)
 
-    def run_job(self, store: Store, holder: str = "w") -> Job:
-        """The oldest job that waits, as the process of a worker runs it."""
+    def run_job(self, store: Store, holder: str = "w", when: Callable[[int], None] = lambda done: None) -> Job:
+        """The oldest job that waits, as the process of a worker runs it. ``when`` hears how far it is."""
         loaded, clock = self.loaded, SystemClock()
         claims = Claims(store, loaded.settings.jobs, clock, holder)
         claim = claims.take(["train", "retrain"])
         assert claim is not None, "a job waits"
-        perform(make_task(loaded, claim, claims, store), claim, claims, HANDLERS[claim.job.kind])
+        task = make_task(loaded, claim, claims, store)
+        progress = task.progress
+
+        def told(done: int = 0, total: int = 0, text: str = "") -> None:
+            progress(done, total, text)
+            when(done)
+
+        task.progress = told  # type: ignore[method-assign]
+        perform(task, claim, claims, HANDLERS[claim.job.kind])
         return Queue(store, loaded.settings.jobs, clock).get(claim.job.id)

@@ -22,6 +22,7 @@ from tidegate.control.registry.base import open_registry
 from tidegate.control.releases.service import ReleaseService
 from tidegate.control.training.retrain import RetrainService
 from tidegate.control.training.retraining import Retraining
+from tidegate.errors import NotFound
 from tidegate.monitor_plan import MonitorPlan
 from tidegate.observations import Feedback, PredictionEvent
 from tidegate.storage.store import Store
@@ -144,6 +145,41 @@ def test_a_broken_table_fails_with_its_reason(place: Place, store: Store) -> Non
     found = plane.tick()
     assert found.state == "failed"
     assert found.events[-1].text.startswith("data: column 'churned' is missing")
+
+
+def test_a_job_of_one_that_has_ended_registers_nothing(place: Place, store: Store) -> None:
+    """Such as one that was cancelled, whose job somebody tries again."""
+    plane = Plane(place, store)
+    begun = plane.service.start("churn", mode="features", who="ada")
+    plane.service.cancel(begun.id, who="ada")
+    plane.queue.retry(begun.job, who="ada")
+    job = place.run_job(store)
+    assert (job.state, job.error) == (
+        "failed", f"retraining {begun.id} is ended already; start another one: tidegate retrain churn",
+    )  # fmt: skip
+    with pytest.raises(NotFound):
+        plane.registry.versions("churn")
+
+
+@pytest.mark.parametrize("change", ["cancelled", "lost"])
+def test_told_to_end_while_it_trains_it_registers_nothing(place: Place, store: Store, change: str) -> None:
+    """However late it hears of it: the store is asked right before the version."""
+    plane = Plane(place, store)
+    begun = plane.service.start("churn", mode="features", who="ada")
+
+    def when(done: int) -> None:
+        if done < 8:
+            return
+        if change == "cancelled":
+            plane.queue.cancel(begun.job, who="ada")
+        else:
+            with store.begin() as unit:
+                assert unit.jobs.claim(["retrain"], "another", 9e9, 30.0) is not None
+
+    job = place.run_job(store, when=when)
+    assert job.state == ("cancelled" if change == "cancelled" else "running")
+    with pytest.raises(NotFound):
+        plane.registry.versions("churn")
 
 
 @pytest.mark.parametrize("point", ["registered", "stepped"])

@@ -139,6 +139,13 @@ class Task:
         if self.job.cancelling or self.cancelled.is_set():
             raise Cancelled
 
+    def must_go_on(self) -> None:
+        """Right before what cannot be taken back. Raises Cancelled and LeaseLost as the store knows it now; while that is
+        away it waits."""
+        self.job = self.patiently(lambda: self._claims.progress(self._claim, self._last or self.job.progress))
+        if self.job.cancelling or self.cancelled.is_set():
+            raise Cancelled
+
     def step(self, name: str, act: Callable[[], T]) -> T:
         """What ``act`` gives, as JSON holds it; over all tries it is not run again once its result is kept. ``act`` itself
         may be cut off anywhere and run again. Raises LeaseLost."""

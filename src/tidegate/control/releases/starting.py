@@ -62,7 +62,8 @@ def candidate_for(plan: EndpointPlan, found: ModelRef) -> ModelRef:
     baseline = plan.baseline.model
     same = found.digest == baseline.digest if found.digest and baseline.digest else found.uri == baseline.uri
     if same:
-        raise InvalidInput(f"{found.uri} is what {plan.name} serves already (version {baseline.version})", ("model",))
+        said = f"{found.name} version {found.version}" if found.name else found.uri
+        raise InvalidInput(f"{said} is what {plan.name} serves already (version {baseline.version})", ("model",))
     runtime = baseline.runtime if found.runtime == "auto" else found.runtime
     return msgspec.structs.replace(
         found, runtime=runtime if scheme_of(found.uri) != "fake" else found.runtime,

@@ -247,6 +247,9 @@ class RetrainService:
         if release is None:
             with self._store.begin() as unit:
                 unit.leases.check(lease, now)
+                overtaken = _overtaken(unit, retraining.endpoint, outcome)
+            if overtaken:
+                return moved(retraining, "ended", now, overtaken)
             reason = f"retraining {retraining.id}: {outcome.gate.reason}"
             try:
                 release = self._releases.start(
@@ -412,6 +415,18 @@ class RetrainService:
             names = ", ".join(sorted(self._settings.endpoints)[:20]) or "none is configured"
             raise NotFound(f"no endpoint {endpoint[:80]!r}; endpoints: {names}")
         return found.monitor or MonitorPlan()
+
+
+def _overtaken(unit: Unit, endpoint: str, outcome: Outcome) -> str:
+    """Why what was found of it says nothing about what serves now; empty where it does."""
+    newest, against = unit.snapshots.latest(), outcome.gate.champion_version
+    served = None if newest is None else newest.snapshot.endpoints.get(endpoint)
+    if served is None or not against or served.baseline.model.version == against:
+        return ""
+    return (
+        f"version {outcome.version} was compared with version {against}, but version {served.baseline.model.version} "
+        "serves now; it is registered, and not released by itself"
+    )
 
 
 def _note(endpoint: str) -> str:

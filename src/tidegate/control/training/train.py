@@ -10,7 +10,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +49,8 @@ PHASES = 9
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """``base``: what the configuration's paths start from. ``folder``: where the files of this training go. ``opening``
-    loads a registered model as a server does. ``tell`` hears how far it is, and may raise to end it."""
+    loads a registered model as a server does. ``tell`` hears how far it is, and may raise to end it; ``before_version`` may
+    too, right before a version is registered."""
 
     registry: Registry
     tracking: Tracking
@@ -57,6 +58,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     base: Path
     folder: Path
     tell: Telling = lambda done, total, text: None
+    before_version: Callable[[], None] = lambda: None
 
 
 def train(
@@ -142,6 +144,7 @@ def train(
 
     if gate.accepted and register:
         parts.tell(8, PHASES, "registering it")
+        parts.before_version()
         source = f"runs:/{run}/model" if run else str(model)
         trained = _registered(trained, found, source, profile, key, champion is None, config, parts.registry)
     report.write(trained, pictures, parts.folder)

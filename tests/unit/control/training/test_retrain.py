@@ -221,6 +221,25 @@ def test_another_release_is_waited_for(world: World) -> None:
     assert world.one().state == "releasing"
 
 
+def test_while_it_waited_another_version_came_to_serve(world: World) -> None:
+    """What it was compared with is over: nobody knows whether it is as good as what serves now."""
+    gate = msgspec.structs.replace(GATE, champion=0.9, champion_version="3")
+    world.done(world.start(), msgspec.structs.replace(OUTCOME, gate=gate))
+    world.releases.error = Conflict("release r9 is open on churn; end it first, or wait for it")
+    world.tick()
+    world.tick()
+    assert world.one().state == "accepted"
+    world.releases.error = None
+    baseline = Variant("baseline", ModelRef("models:/churn/5", "churn", "5"))
+    with world.store.begin() as unit:
+        plans = {"churn": EndpointPlan("churn", (baseline,))}
+        unit.snapshots.publish(RoutingSnapshot(0, plans), reason="r9", author="t", at=world.clock.wall())
+    world.tick()
+    assert world.one().state == "ended"
+    assert "compared with version 3, but version 5 serves now" in world.one().events[-1].text
+    assert not world.releases.asked
+
+
 def test_what_cannot_be_released_ends(world: World) -> None:
     world.done(world.start())
     world.releases.error = ModelError("the files are gone")
