@@ -101,7 +101,7 @@ def test_what_went_through_32_bits_stays_in_its_bin() -> None:
     prices = np.concatenate(
         (np.full(300, 0.1), rng.choice([0.3, 19.99, 1e-3], 300), np.round(rng.random(4000) * 100, 1))
     )
-    for values in (prices, prices[:600], -prices):
+    for values in (prices, prices[:600], -prices, np.array([0.1, -0.1] * 50)):  # 0.1 is more in 32 bits
         reference = make_profile({"price": values})
         window = fold(reference, None, {"price": values.astype(np.float32)}).columns["price"]
         assert window.counts == reference.columns["price"].counts
