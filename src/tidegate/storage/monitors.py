@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Select, Table, delete, select, tuple_
+from sqlalchemy import ColumnElement, Select, Table, delete, insert, select, tuple_
+from sqlalchemy.exc import IntegrityError
 
+from tidegate.errors import LostRace
 from tidegate.storage.base import Repository, fields_of
 from tidegate.storage.records import DriftReportRow, MonitorRow, PerformanceRow, ProfileRow
 from tidegate.storage.tables import drift_reports, monitors, performance, profiles
@@ -20,6 +22,13 @@ class Monitors(Repository):
 
     def all(self) -> list[MonitorRow]:
         return self._rows(MonitorRow, select(monitors).order_by(monitors.c.endpoint))
+
+    def add(self, row: MonitorRow) -> None:
+        """Raises LostRace when it is there already."""
+        try:
+            self._connection.execute(insert(monitors).values(**fields_of(row)))
+        except IntegrityError as error:
+            raise LostRace(f"the monitor of {row.endpoint} was begun by another at this moment") from error
 
     def put(self, row: MonitorRow) -> None:
         self._put(monitors, row, ("endpoint",))

@@ -27,6 +27,7 @@ CHOSEN = (
     "test_one_of_several_control_planes_looks",
     "test_a_silence_notifies_nobody_until_it_is_over",
     "test_two_looks_at_the_same_moment_count_once",
+    "test_two_that_begin_at_the_same_moment_count_once",
     "test_killed_anywhere_nothing_is_lost_or_counted_twice",
 )
 """Those in which the database decides."""

@@ -23,6 +23,11 @@ UNSET: Mapping[str, Mapping[str, QualityBound]] = {
 """By task, where the plan has no bounds."""
 
 
+def bounds_of(plan: PerformancePlan) -> list[Mapping[str, QualityBound]]:
+    """By metric, for each task that may be predicted."""
+    return [plan.bounds] if plan.bounds else list(UNSET.values())
+
+
 def of_performance(
     found: Performance, reference: Mapping[str, float], plan: PerformancePlan, now: float, complete: bool
 ) -> Iterator[Observation]:
@@ -96,6 +101,7 @@ def _text(
     is_or_not = side if broken else f"not shown to be {side}"
     text = (
         f"{name} of {found.endpoint} ({found.variant}, version {found.version}) is {metric.value:.4g} "
-        f"(from {metric.low:.4g} to {metric.high:.4g}), {is_or_not} {limit:.4g}, from {found.labels:,} labels"
+        f"(from {metric.low:.4g} to {metric.high:.4g}), {is_or_not} {limit:.4g}, from {found.labels:,} labels "
+        f"of {found.predictions:,} predictions that were kept"
     )
     return text if reference is None else f"{text}; the reference is {reference:.4g}"

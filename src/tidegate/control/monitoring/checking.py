@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
+from msgspec.structs import replace
+
 from tidegate.control.monitoring.drift import check_drift, is_drifted
 from tidegate.control.monitoring.folding import Reference
 from tidegate.control.monitoring.profiles import Profile
-from tidegate.control.monitoring.quality import check_quality
+from tidegate.control.monitoring.quality import check_quality, unreadable
 from tidegate.control.monitoring.records import DriftReport, Finding
 from tidegate.control.monitoring.state import named
 from tidegate.monitor_plan import MonitorPlan
@@ -33,12 +35,21 @@ def check(
     now: float,
     complete: bool,
     volume: Finding | None = None,
+    share: float = 1.0,
 ) -> DriftReport:
-    """``volume`` is of the whole endpoint, and so comes from outside."""
+    """``volume`` is of the whole endpoint, and so comes from outside. ``share`` of alpha is for this look."""
     few = window.rows < plan.min_rows
-    columns = () if few else check_drift(reference.profile, window, plan.drift)
-    findings = () if few else check_quality(reference.profile, window, plan.quality)
+    drift = replace(plan.drift, alpha=plan.drift.alpha * share)
+    columns = () if few else check_drift(reference.profile, window, drift)
+    findings: tuple[Finding, ...] = ()
+    if not few:
+        findings = check_quality(reference.profile, window, plan.quality, share)
+    elif window.unreadable and window.rows + window.unreadable >= plan.min_rows:  # enough to say that they are
+        findings = (unreadable(window, plan.quality, share),)
     rest = tuple(finding for finding in findings if finding.check != "volume")
+    note = f"{window.rows} rows; {plan.min_rows} are needed before anything is concluded" if few else ""
+    if few and window.unreadable:
+        note += f"; {window.unreadable} more cannot be read"
     return DriftReport(
         id=report_id(endpoint, variant, version, start, seconds),
         endpoint=endpoint,
@@ -53,7 +64,7 @@ def check(
         drifted=is_drifted(columns, plan.drift) if columns else False,
         columns=columns,
         findings=rest if volume is None else (*rest, volume),
-        note=f"{window.rows} rows; {plan.min_rows} are needed before anything is concluded" if few else "",
+        note=note,
     )
 
 

@@ -7,6 +7,9 @@ given; so a look that was cut anywhere leaves nothing half, and what it did not 
 
 from __future__ import annotations
 
+import contextlib
+import math
+import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
@@ -18,22 +21,24 @@ from tidegate.control.monitoring.alerts import Observation
 from tidegate.control.monitoring.folding import Folded, Reference, fold
 from tidegate.control.monitoring.measuring import measured, news_of, observations, trained_metrics
 from tidegate.control.monitoring.profiles import Profile
-from tidegate.control.monitoring.raising import Told, needs_looking, raise_alerts
-from tidegate.control.monitoring.records import Basis, DriftReport, Performance
+from tidegate.control.monitoring.raising import Told, Watch, needs_looking, raise_alerts
+from tidegate.control.monitoring.records import Basis, DriftReport, Finding, Performance
 from tidegate.control.monitoring.references import References, model_of
 from tidegate.control.monitoring.state import (
+    MOST_COUNTED,
     MOST_PENDING,
     NOT_BEGUN,
     Compared,
     MonitorState,
     OpenWindow,
     WindowKey,
+    named,
     newest_of,
     read_state,
     start_of,
     write_state,
 )
-from tidegate.errors import LostRace
+from tidegate.errors import LeaseLost, LostRace
 from tidegate.monitor_plan import MonitorPlan
 from tidegate.observations import PredictionEvent
 from tidegate.section import seconds_of
@@ -58,7 +63,9 @@ MOST_SNAPSHOTS = 64
 MEASURE_SECONDS = 5.0
 """Of one look, for labels; what remains is measured by the next."""
 LABELS_BEFORE = 120.0
-"""Seconds before the newest label seen in which others may have been under way to the store."""
+"""Seconds that a label may be under way to the store."""
+LABELS_WRITTEN = 600.0
+"""How often it is written down that no label came."""
 
 Tell = Callable[["Unit", Told], Callable[[], None]]
 """Queues a notification in the unit; what it gives is called once the unit is kept."""
@@ -76,8 +83,9 @@ class Look:
         name: str,
         endpoint: EndpointSettings,
         plan: MonitorPlan,
-        lease: Lease | None,
+        lead: Callable[[], Lease | None] | None,
     ) -> None:
+        """``lead`` gives the lease, renewed where it is time; None where a person looks."""
         self._store = store
         self._references = references
         self._clock = clock
@@ -85,10 +93,12 @@ class Look:
         self._name = name
         self._endpoint = endpoint
         self._plan = plan
-        self._lease = lease
+        self._lead = lead
         self._seconds = seconds_of(plan.window)
         self.more = False
         """Whether it stopped for want of time, with predictions left to read."""
+        self._read_to = math.inf
+        """Up to when predictions were read, where some are left: what came later is not known to have been silence."""
         self._served: dict[str, ModelRef] = {}
         self._shadows: dict[int, Mapping[str, bool]] = {}
         self._models: dict[int, Mapping[str, ModelRef]] = {}
@@ -104,6 +114,7 @@ class Look:
 
     def _begin(self) -> tuple[MonitorRow, MonitorState]:
         now = self._clock.wall()
+        current = start_of(now, self._seconds)
         with self._store.read() as unit:
             row = unit.monitors.get(self._name)
             latest = unit.snapshots.latest()
@@ -111,14 +122,15 @@ class Look:
             row = row or MonitorRow(self._name, NOT_BEGUN, now, "")
             if row.cursor == NOT_BEGUN:
                 # What came in the last whole window counts too; the rest is the past of before it was watched.
-                first = unit.events.first_since(self._name, start_of(now, self._seconds) - self._seconds)
+                first = unit.events.first_since(self._name, current - self._seconds)
                 row = replace(row, cursor=first - 1 if first else unit.events.newest(self._name))
         self._served = _models(plan) if plan is not None else {}
-        state = read_state(row.body) if row.body else MonitorState(volume=start_of(now, self._seconds))
+        state = read_state(row.body) if row.body else MonitorState()
         if state.window != self._seconds:
-            state = replace(
-                state, window=self._seconds, open=(), counted={}, volume=start_of(now, self._seconds), measure=()
-            )
+            # On the first look the last window is whole; then, in windows of another length, the running one is not.
+            whole = current + self._seconds if state.window else current - self._seconds
+            volume = max(whole, current)
+            state = replace(state, window=self._seconds, open=(), counted={}, begun=whole, volume=volume, measure=())
         return row, state
 
     def _fold(self, row: MonitorRow, state: MonitorState) -> tuple[MonitorRow, MonitorState]:
@@ -132,7 +144,7 @@ class Look:
                 return row, state
             folded = fold([event for _, event in batch], self._seconds, self._reference, self._known, self._is_shadow)
             state = replace(_with(state, folded), compared=self._compared(state))
-            with self._store.begin(durable=False) as unit:
+            with self._writing(durable=False) as unit:
                 for key, profile in folded.windows.items():
                     unit.monitors.put_profile(self._profile_row(key, profile))
                 row, state = self._write(unit, row, state, cursor=batch[-1][0])
@@ -141,6 +153,7 @@ class Look:
                 return row, state
             if self._clock.monotonic() >= end:
                 self.more = True
+                self._read_to = statistics.median(event.time for _, event in batch)
                 return row, state
 
     def _check(self, row: MonitorRow, state: MonitorState) -> tuple[MonitorRow, MonitorState]:
@@ -156,9 +169,8 @@ class Look:
             for observation in observing.of_report(report, self._plan)
         ]
         with self._store.read() as unit:
-            waiting = needs_looking(unit.alerts.list(self._name, ("firing", "resolved"), BATCH), self._plan, now)
-            gone = self._has_gone(unit)
-        quiet = not due and not silent and not waiting and not gone and compared == state.compared
+            waiting = needs_looking(unit, self._name, self._watch(compared), now)
+        quiet = not due and not silent and not waiting and compared == state.compared
         if quiet and not state.trouble and now - state.looked < QUIET_SECONDS:
             return row, state
         newest = {(report.variant, report.version): report.id for report in sorted(reports, key=lambda one: one.start)}
@@ -172,10 +184,10 @@ class Look:
             looked=now,
             trouble="",
         )
-        with self._store.begin() as unit:
+        with self._writing() as unit:
             for report in (*reports, *silent):
                 unit.monitors.put_report(_report_row(report))
-            stored = self._raise(unit, seen, [*reports, *silent], now)
+            stored = self._raise(unit, seen, [*reports, *silent], compared, now)
             written = self._write(unit, row, state)
         stored()
         return written
@@ -184,23 +196,28 @@ class Look:
         """Windows that got labels since the last look, with their bounds; estimates of windows that are over."""
         plan, now = self._plan.performance, self._clock.wall()
         oldest = now - seconds_of(plan.late) - self._seconds
-        since = max(state.labels - LABELS_BEFORE, 0.0)
         with self._store.read() as unit:
+            since = min(state.labels, now - LABELS_BEFORE)  # after a clock that went back
             news = news_of(unit, self._name, plan.metric, since, oldest, self._seconds)
-        waiting = {(basis, start) for basis, start in state.measure if start >= oldest - self._seconds}
-        waiting |= {("prediction", start) for start in news.made} | {("arrival", start) for start in news.came}
-        found, left = self._measured(sorted(waiting, key=lambda one: (one[1], one[0])))
-        state = replace(state, labels=max(state.labels, news.newest), measure=tuple(left[-MOST_PENDING:]))
+        fresh: list[tuple[Basis, float]] = [("prediction", start) for start in news.made]
+        fresh += [("arrival", start) for start in news.came]
+        fresh.sort(key=lambda one: (one[1], one[0]))
+        waited = [(basis, start) for basis, start in state.measure if start >= oldest - self._seconds]
+        # Those that have waited first: labels that go on coming for one window must not keep another from its turn.
+        found, left = self._measured(list(dict.fromkeys([*waited, *fresh])))
+        found.sort(key=lambda one: one.start)
+        told = news.any or now - LABELS_BEFORE - since >= LABELS_WRITTEN
+        state = replace(state, labels=now - LABELS_BEFORE if told else since, measure=tuple(left[-MOST_PENDING:]))
         if not found and state == read_state(row.body):
             return
         trained = {model.version: self._trained(model) for model in self._served.values()} if found else {}
         with self._store.read() as unit:
             settled = min(SETTLE_SECONDS, self._seconds / 2)
             seen = list(observations(unit, found, trained, plan, now, settled))
-        with self._store.begin() as unit:
+        with self._writing() as unit:
             for one in found:
                 unit.monitors.put_performance(_performance_row(one))
-            stored = self._raise(unit, seen, [], now)
+            stored = self._raise(unit, seen, [], state.compared, now)
             self._write(unit, row, state)
         stored()
 
@@ -223,31 +240,39 @@ class Look:
 
     # What the parts above are made of.
 
+    @contextlib.contextmanager
+    def _writing(self, durable: bool = True) -> Iterator[Unit]:
+        """Under the lease, which is renewed in good time. Raises LeaseLost."""
+        lease = None if self._lead is None else self._lead()
+        if self._lead is not None and lease is None:
+            raise LeaseLost("another control plane looks now")
+        with self._store.begin(durable) as unit:
+            if lease is not None:
+                unit.leases.check(lease, self._clock.wall())
+            yield unit
+
     def _write(
         self, unit: Unit, row: MonitorRow, state: MonitorState, cursor: int | None = None
     ) -> tuple[MonitorRow, MonitorState]:
-        """Raises LeaseLost, LostRace."""
-        now = self._clock.wall()
-        if self._lease is not None:
-            unit.leases.check(self._lease, now)
-        stored = unit.monitors.get(self._name)
-        if stored is not None and read_state(stored.body).revision != state.revision:
-            raise LostRace(f"the monitor of {self._name} was written by another look at this moment")
-        state = replace(state, revision=state.revision + 1)
-        row = MonitorRow(self._name, row.cursor if cursor is None else cursor, now, write_state(state))
-        unit.monitors.put(row)
+        """Raises LostRace."""
+        expected, state = state.revision, replace(state, revision=state.revision + 1)
+        row = MonitorRow(self._name, row.cursor if cursor is None else cursor, self._clock.wall(), write_state(state))
+        save(unit, row, expected)
         return row, state
 
     def _raise(
-        self, unit: Unit, seen: Sequence[Observation], reports: Sequence[DriftReport], now: float
+        self,
+        unit: Unit,
+        seen: Sequence[Observation],
+        reports: Sequence[DriftReport],
+        compared: Sequence[Compared],
+        now: float,
     ) -> Callable[[], None]:
-        served = {variant: model.version for variant, model in self._served.items()}
-        return self._tell(unit, raise_alerts(unit, self._name, seen, reports, served, self._plan, now))
+        return self._tell(unit, raise_alerts(unit, self._name, seen, reports, self._watch(compared), now))
 
-    def _has_gone(self, unit: Unit) -> bool:
-        """Whether an alert is about a variant that is not served any more."""
-        rows = unit.alerts.list(self._name, ("pending", "firing"), BATCH) if self._served else []
-        return any(row.rule.split(":")[1] not in self._served for row in rows)
+    def _watch(self, compared: Sequence[Compared]) -> Watch:
+        served = {variant: model.version for variant, model in self._served.items()}
+        return Watch(self._plan, served, {one.variant: one.note for one in compared if one.note})
 
     def _know(self, unit: Unit, number: int) -> None:
         published = unit.snapshots.get(number)
@@ -311,10 +336,11 @@ class Look:
         )
 
     def _is_due(self, one: OpenWindow, now: float) -> bool:
-        return self._is_over(one.start, now) or (one.rows != one.checked and one.rows >= self._plan.min_rows)
+        """Over, or with twice the rows of the last look: one at every row would find something by chance alone."""
+        return self._is_over(one.start, now) or one.rows >= max(self._plan.min_rows, 2 * one.checked)
 
     def _is_over(self, start: float, now: float) -> bool:
-        return now >= start + self._seconds + min(SETTLE_SECONDS, self._seconds / 2)
+        return min(now, self._read_to) >= start + self._seconds + min(SETTLE_SECONDS, self._seconds / 2)
 
     def _left(self, open_: Sequence[OpenWindow], due: Sequence[OpenWindow], now: float) -> Iterator[OpenWindow]:
         """Windows that go on: those that are not over, or wait for their turn."""
@@ -323,7 +349,7 @@ class Look:
             if one not in done:
                 yield one
             elif not self._is_over(one.start, now):
-                yield replace(one, checked=one.rows)
+                yield replace(one, checked=one.rows, looks=one.looks + 1)
 
     def _report(self, one: OpenWindow, state: MonitorState, now: float) -> DriftReport | None:
         """None where the window's baseline is not the variant's any more: its bins are gone."""
@@ -348,11 +374,18 @@ class Look:
             seconds=self._seconds,
             now=now,
             complete=over,
-            volume=checking.volume_of(state.counted, one.start, self._plan) if judged else None,
+            volume=self._volume(state, one.start) if judged else None,
+            share=share_of(one.looks, over),
         )
 
+    def _volume(self, state: MonitorState, start: float) -> Finding | None:
+        """None where silence is fine, and where not all rows of the window were counted."""
+        forgotten = len(state.counted) >= MOST_COUNTED and named(start) not in state.counted
+        whole = start >= state.begun and not forgotten
+        return checking.volume_of(state.counted, start, self._plan) if whole else None
+
     def _first_unjudged(self, now: float) -> float:
-        current = start_of(now, self._seconds)
+        current = start_of(min(now, self._read_to), self._seconds)
         return current if self._is_over(current - self._seconds, now) else current - self._seconds
 
     def _silent(self, state: MonitorState, looked_at: set[float], now: float) -> Iterator[DriftReport]:
@@ -363,7 +396,7 @@ class Look:
         count = min(round((end - state.volume) / self._seconds), MOST_SILENT)
         for number in range(count, 0, -1):
             start = end - number * self._seconds
-            volume = checking.volume_of(state.counted, start, self._plan)
+            volume = self._volume(state, start)
             if volume is None or start in looked_at:
                 continue
             compared = next((one for one in state.compared if one.variant == "baseline"), None)
@@ -384,10 +417,9 @@ def _with(state: MonitorState, folded: Folded) -> MonitorState:
     counted = dict(state.counted)
     for start, rows in folded.counted.items():
         counted[start] = counted.get(start, 0) + rows
-    checked = {one.key: one.checked for one in state.open}
     open_ = {one.key: one for one in state.open}
     for key, profile in folded.windows.items():
-        open_[key] = OpenWindow(*key, rows=profile.rows, checked=checked.get(key, -1))
+        open_[key] = replace(open_.get(key) or OpenWindow(*key, rows=0), rows=profile.rows)
     ordered = sorted(open_.values(), key=lambda one: one.key[::-1])
     return replace(
         state,
@@ -399,6 +431,24 @@ def _with(state: MonitorState, folded: Folded) -> MonitorState:
         unreadable=state.unreadable + folded.unreadable,
         without=state.without + folded.without,
     )
+
+
+def share_of(looks: int, over: bool) -> float:
+    """Of alpha, for the look after ``looks`` of the same window: a quarter, an eighth … while it runs, and what is left when
+    it is over. Together they are 1, so that all looks at a window find something by chance as seldom as one look would."""
+    spent = 2.0 ** -(looks + 1)
+    return 0.5 + spent if over else spent / 2
+
+
+def save(unit: Unit, row: MonitorRow, expected: int) -> None:
+    """``expected`` is the revision that was read. Raises LostRace when another has written since."""
+    stored = unit.monitors.get(row.endpoint)
+    if stored is None:
+        unit.monitors.add(row)
+    elif read_state(stored.body).revision != expected:
+        raise LostRace(f"the monitor of {row.endpoint} was written by another look at this moment")
+    else:
+        unit.monitors.put(row)
 
 
 def _models(plan: EndpointPlan) -> dict[str, ModelRef]:

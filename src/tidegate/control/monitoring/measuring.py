@@ -22,23 +22,23 @@ FIRST_LOOKED_AT = 50
 
 
 class News(NamedTuple):
-    """Starts of windows that got labels: by the time of the prediction, and of the label's arrival; and when the newest
-    label came."""
+    """Starts of windows that got labels: by the time of the prediction, and of the label's arrival; and whether any label
+    came, be it for a prediction too old to count."""
 
     made: set[float]
     came: set[float]
-    newest: float
+    any: bool
 
 
 def news_of(unit: Unit, endpoint: str, metric: str, since: float, oldest: float, seconds: float) -> News:
     """From labels that came at ``since`` or later, for predictions of ``oldest`` or later."""
-    made, came, newest = set(), set(), 0.0
+    made, came, found = set(), set(), False
     for time, received in unit.feedback.times(endpoint, metric, since):
-        newest = max(newest, received)
+        found = True
         if time >= oldest:
             made.add(start_of(time, seconds))
             came.add(start_of(received, seconds))
-    return News(made, came, newest)
+    return News(made, came, found)
 
 
 def measured(

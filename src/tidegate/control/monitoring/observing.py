@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tidegate.control.monitoring.alerts import Observation
+from tidegate.control.monitoring.bounds import bounds_of
 from tidegate.control.monitoring.records import Alert, ColumnResult, DriftReport, Finding
 from tidegate.monitor_plan import MonitorPlan
 
@@ -48,6 +49,17 @@ def of_silence(report: DriftReport, alert: Alert) -> Observation | None:
         broken=False,
         text=f"{what}{of} of {report.endpoint} ({report.variant}, version {report.version}): none in {report.rows:,} rows",
     )
+
+
+def is_asked(alert: Alert, plan: MonitorPlan) -> bool:
+    """Whether the plan still asks for what an alert is about."""
+    if alert.source == "performance":
+        return any(alert.statistic in bounds for bounds in bounds_of(plan.performance))
+    if alert.source == "quality":
+        return alert.statistic != "volume" or plan.quality.min_rows > 0
+    own = plan.drift.columns.get(alert.column)
+    method = plan.drift.method if own is None or own.method == "auto" else own.method
+    return method != "off"
 
 
 def is_dropped(report: DriftReport, alert: Alert) -> bool:

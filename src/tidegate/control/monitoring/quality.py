@@ -11,21 +11,21 @@ from tidegate.control.monitoring.records import Check, Finding
 from tidegate.monitor_plan import QualityPlan
 
 ALPHA = 0.01
-"""Chance that a share at its bound is called broken; over all checks of a column-check, Bonferroni."""
+"""Chance that a share at its bound is called broken; over all columns of a check, Bonferroni."""
 
 
-def check_quality(reference: Profile, window: Profile, plan: QualityPlan) -> tuple[Finding, ...]:
-    """Whole rows first, then each column: what is broken, and what is there at all."""
+def check_quality(reference: Profile, window: Profile, plan: QualityPlan, share: float = 1.0) -> tuple[Finding, ...]:
+    """Whole rows first, then each column: what is broken, and what is there at all. ``share`` of ALPHA is for this look."""
     known = [name for name in sorted(reference.columns) if name in window.columns]
-    found = [*_rows(reference, window, plan)]
+    found = [*_rows(reference, window, plan, ALPHA * share)]
     for name in known:
         then, now = reference.columns[name], window.columns[name]
-        alpha = ALPHA / max(len(known), 1)
+        alpha = ALPHA * share / max(len(known), 1)
         found += [one for one in _column(name, then, now, plan, alpha) if one.count or one.broken]
     return tuple(found)
 
 
-def _rows(reference: Profile, window: Profile, plan: QualityPlan) -> list[Finding]:
+def _rows(reference: Profile, window: Profile, plan: QualityPlan, alpha: float) -> list[Finding]:
     found = [
         Finding(
             check="volume", value=window.rows, reference=reference.rows, bound=plan.min_rows, count=window.rows,
@@ -42,13 +42,18 @@ def _rows(reference: Profile, window: Profile, plan: QualityPlan) -> list[Findin
             )
         )  # fmt: skip
     if window.unreadable:
-        rows = window.rows + window.unreadable
-        found.append(_finding("wrong_type", "", window.unreadable, rows, 0.0, plan.max_wrong_type, 0.0, ALPHA))
-    repeated = _duplicates(reference, window, plan)
+        found.append(unreadable(window, plan, alpha / ALPHA))
+    repeated = _duplicates(reference, window, plan, alpha)
     return [*found, repeated] if repeated.count else found
 
 
-def _duplicates(reference: Profile, window: Profile, plan: QualityPlan) -> Finding:
+def unreadable(window: Profile, plan: QualityPlan, share: float = 1.0) -> Finding:
+    """Of rows whose event has no text that can be read."""
+    rows = window.rows + window.unreadable
+    return _finding("wrong_type", "", window.unreadable, rows, 0.0, plan.max_wrong_type, 0.0, ALPHA * share)
+
+
+def _duplicates(reference: Profile, window: Profile, plan: QualityPlan, alpha: float) -> Finding:
     """The share is of the rows that the sketch looked at: evidence has the size of that sample."""
     seen, distinct = window.repeats.seen, window.repeats.distinct
     then = reference.repeats.share
@@ -56,7 +61,7 @@ def _duplicates(reference: Profile, window: Profile, plan: QualityPlan) -> Findi
     value = window.repeats.share
     return Finding(
         check="duplicates", value=value, reference=then, bound=bound, count=round(value * window.rows), rows=window.rows,
-        broken=_beyond(seen - distinct, seen, bound, ALPHA),
+        broken=_beyond(seen - distinct, seen, bound, alpha),
     )  # fmt: skip
 
 
@@ -71,15 +76,16 @@ def _column(name: str, then: Column, now: Column, plan: QualityPlan, alpha: floa
             _upper(then.wrong, then.rows, alpha / 2) - wrong if then.wrong else 0.0, alpha / 2,
         ),
     ]  # fmt: skip
-    valid = max(then.valid, 1)
     if then.kind == "category":
         # What chance brings of categories that were never seen: as often as some came once (Good and Turing).
-        new = (then.once + 1) / max(then.binned, 1) if not then.open else 1.0
-        one = _finding("new_categories", name, now.unseen, now.valid, 0.0, plan.max_new_categories, new, alpha)
+        new = 1.0 if then.open else _upper(then.once, then.binned, alpha / 2)
+        one = _finding("new_categories", name, now.unseen, now.valid, 0.0, plan.max_new_categories, new, alpha / 2)
         found.append(_with_examples(one, now.examples))
     elif then.low is not None:
-        beyond = 2 / valid  # the next value is the largest or smallest of all so often
-        found.append(_finding("out_of_range", name, now.outside, now.valid, 0.0, plan.max_out_of_range, beyond, alpha))
+        # What is beyond the largest and the smallest of m values has a Beta(2, m − 1) share, whatever their distribution.
+        beyond = _upper(1, then.valid, alpha / 2)
+        one = _finding("out_of_range", name, now.outside, now.valid, 0.0, plan.max_out_of_range, beyond, alpha / 2)
+        found.append(one)
     return found
 
 

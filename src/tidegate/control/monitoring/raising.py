@@ -3,8 +3,8 @@ together or not at all, as is the notification that the caller queues in the sam
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -22,6 +22,15 @@ MOST_ALERTS = 2000
 LIVE = ("pending", "firing", "resolved")
 
 Told = list[tuple[Alert, Transition]]
+
+
+class Watch(NamedTuple):
+    """What is watched now. ``served`` is the version of each variant: what another version was like is no news.
+    ``without`` says of those that are compared with nothing why."""
+
+    plan: MonitorPlan
+    served: Mapping[str, str]
+    without: Mapping[str, str]
 
 
 class Kept(msgspec.Struct):
@@ -42,13 +51,13 @@ def raise_alerts(
     endpoint: str,
     seen: Sequence[Observation],
     reports: Sequence[DriftReport],
-    served: Mapping[str, str],
-    plan: MonitorPlan,
+    watch: Watch,
     now: float,
 ) -> Told:
-    """What happened. ``reports`` are those that ``seen`` was made of; ``served`` is the version of each variant that is
-    served now: what another version was like is no news. Raises LostRace when somebody silenced an alert at this moment."""
+    """What happened. ``reports`` are those that ``seen`` was made of. Raises LostRace when somebody silenced an alert at
+    this moment."""
     known = _known(unit, endpoint, seen)
+    plan, served = watch.plan, watch.served
     for one in seen:
         if served.get(one.variant, one.version) != one.version:
             continue
@@ -57,9 +66,22 @@ def raise_alerts(
     observed = {alerts.alert_id(endpoint, one.rule) for one in seen}
     for name, kept in known.items():
         if kept.alert is not None and name not in observed:
-            _unseen(kept, kept.alert, reports, served, plan, now)
-    told: Told = []
+            _unseen(kept, kept.alert, reports, watch, now)
+    return _save_all(unit, known.values())
+
+
+def withdraw_all(unit: Unit, endpoint: str, plan: MonitorPlan, why: str, now: float) -> Told:
+    """Of an endpoint that is not watched any more."""
+    known = _known(unit, endpoint, ())
     for kept in known.values():
+        if kept.alert is not None:
+            kept.moved(alerts.withdraw(kept.alert, now, plan, why))
+    return _save_all(unit, known.values())
+
+
+def _save_all(unit: Unit, known: Iterable[Kept]) -> Told:
+    told: Told = []
+    for kept in known:
         told += _save(unit, kept)
     return told
 
@@ -68,13 +90,12 @@ def _unseen(
     kept: Kept,
     alert: Alert,
     reports: Sequence[DriftReport],
-    served: Mapping[str, str],
-    plan: MonitorPlan,
+    watch: Watch,
     now: float,
 ) -> None:
     """An alert of whose rule no window spoke: a check that finds nothing says nothing."""
-    if served and alert.variant not in served:
-        why = f"{alert.variant} of {alert.endpoint} is not served any more"
+    plan, served = watch.plan, watch.served
+    if why := ended(alert, watch):
         kept.moved(alerts.withdraw(alert, now, plan, why))
         return
     spoke = False
@@ -93,10 +114,25 @@ def _unseen(
         kept.moved(alerts.tick(alert, now, plan))
 
 
-def needs_looking(rows: Collection[AlertRow], plan: MonitorPlan, now: float) -> bool:
-    """Whether time alone changes one of these: a silence that is over, a notification that waited."""
-    found = [msgspec.json.decode(row.body, type=Alert) for row in rows]
-    return any(alerts.tick(one, now, plan) != (one, None) for one in found)
+def ended(alert: Alert, watch: Watch) -> str:
+    """Why no window will ever speak of an alert that is pending or fires; empty while one may."""
+    if alert.state not in ("pending", "firing"):
+        return ""
+    if watch.served and alert.variant not in watch.served:
+        return f"{alert.variant} of {alert.endpoint} is not served any more"
+    volume = alert.rule.endswith(":volume") and alert.source == "quality"
+    if not observing.is_asked(alert, watch.plan):
+        return f"{alert.rule} of {alert.endpoint} is not looked at any more"
+    reason = watch.without.get(alert.variant)
+    if reason and not volume and alert.source != "performance" and watch.served.get(alert.variant) != alert.version:
+        return f"version {alert.version} of {alert.endpoint} is not served any more, and of the one that is: {reason}"
+    return ""
+
+
+def needs_looking(unit: Unit, endpoint: str, watch: Watch, now: float) -> bool:
+    """Whether an alert changes without a window: its silence is over, its notification waited, nobody watches it."""
+    found = (msgspec.json.decode(row.body, type=Alert) for row in unit.alerts.list(endpoint, LIVE, MOST_ALERTS))
+    return any(ended(one, watch) or alerts.tick(one, now, watch.plan) != (one, None) for one in found)
 
 
 def _known(unit: Unit, endpoint: str, seen: Sequence[Observation]) -> dict[str, Kept]:

@@ -6,6 +6,7 @@ else having written since.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -19,9 +20,9 @@ from tidegate.control.jobs.queue import Queue
 from tidegate.control.lease import Leadership
 from tidegate.control.monitoring import alerts, notify
 from tidegate.control.monitoring.kept import Baselines
-from tidegate.control.monitoring.looking import Look
+from tidegate.control.monitoring.looking import Look, save
 from tidegate.control.monitoring.notification import notification_of
-from tidegate.control.monitoring.raising import AlertChange, Told, event_row, row_of
+from tidegate.control.monitoring.raising import AlertChange, Told, event_row, row_of, withdraw_all
 from tidegate.control.monitoring.records import Alert, DriftReport, Performance
 from tidegate.control.monitoring.references import References
 from tidegate.control.monitoring.state import NOT_BEGUN, MonitorState, read_state, write_state
@@ -64,12 +65,14 @@ class MonitorService:
         self._references = References(store, registry, clock, base or Path.cwd())
         self._due: dict[str, float] = {}
         self._turn = threading.Lock()
+        self._tidied = False
         self.views = Views(store, self._references, settings, clock)
         self.baselines = Baselines(store, self._references, settings, clock)
 
     def tick(self) -> None:
         """A look at every endpoint whose time has come; does nothing while another control plane holds the lease. One
         that cannot be looked at does not stop the others. Raises StoreAway."""
+        self._withdraw_gone()
         for name, plan in self.watched().items():
             now = self._clock.monotonic()
             if now < self._due.get(name, 0.0):
@@ -79,7 +82,7 @@ class MonitorService:
                 return
             self._due[name] = now + seconds_of(plan.every)
             try:
-                if self._look(name, plan, lease):
+                if self._look(name, plan, self._leadership.take):
                     self._due[name] = now
             except StoreAway:
                 raise
@@ -89,7 +92,8 @@ class MonitorService:
             except Conflict as error:  # a person was first; the next look sees what came of it
                 logger.info("monitor of %s: %s", name, error)
             except Exception as error:  # noqa: BLE001 - whatever it is, the other endpoints are looked at
-                self._say(name, error)
+                with contextlib.suppress(LostRace):
+                    self._say(name, error)
 
     def leave(self) -> None:
         """Hands the lease back, so that another control plane goes on at once."""
@@ -218,11 +222,29 @@ class MonitorService:
                 return after
         raise AssertionError("unreachable")
 
-    def _look(self, name: str, plan: MonitorPlan, lease: Lease | None) -> bool:
+    def _withdraw_gone(self) -> None:
+        """Once: alerts of endpoints that have no monitor any more would fire for ever."""
+        if self._tidied:
+            return
+        with self._store.read() as unit:
+            gone = sorted(set(unit.alerts.firing()) - set(self.watched()))
+        for name in gone:
+            lease = self._leadership.take()
+            if lease is None:
+                return
+            with self._store.begin() as unit:
+                now = self._clock.wall()
+                unit.leases.check(lease, now)
+                why = f"{name} is not watched any more"
+                stored = self._tell(unit, withdraw_all(unit, name, MonitorPlan(), why, now))
+            stored()
+        self._tidied = True
+
+    def _look(self, name: str, plan: MonitorPlan, lead: Callable[[], Lease | None] | None) -> bool:
         """Whether more is there to read."""
         endpoint = self._settings.endpoints[name]
         with self._turn:
-            look = Look(self._store, self._references, self._clock, self._tell, name, endpoint, plan, lease)
+            look = Look(self._store, self._references, self._clock, self._tell, name, endpoint, plan, lead)
             look.run()
         return look.more
 
@@ -239,7 +261,7 @@ class MonitorService:
             state = read_state(row.body) if row.body else MonitorState()
             if state.trouble == text:
                 return
-            state = msgspec.structs.replace(state, trouble=text, revision=state.revision + 1)
-            unit.monitors.put(MonitorRow(name, row.cursor, row.changed, write_state(state)))
+            told = msgspec.structs.replace(state, trouble=text, revision=state.revision + 1)
+            save(unit, MonitorRow(name, row.cursor, row.changed, write_state(told)), state.revision)
         foreseen = isinstance(error, TidegateError)
         logger.error("monitor of %s: %s; it is tried again", name, text, exc_info=None if foreseen else error)

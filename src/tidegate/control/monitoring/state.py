@@ -31,7 +31,7 @@ class WindowKey(NamedTuple):
 
 
 class OpenWindow(msgspec.Struct, frozen=True):
-    """A window whose last word is not said yet. ``checked`` is the rows that the newest check saw."""
+    """A window whose last word is not said yet. ``checked`` is the rows that the newest check saw, the ``looks``-th."""
 
     variant: str
     version: str
@@ -39,6 +39,7 @@ class OpenWindow(msgspec.Struct, frozen=True):
     start: float
     rows: int
     checked: int = -1
+    looks: int = 0
 
     @property
     def key(self) -> WindowKey:
@@ -66,10 +67,12 @@ class MonitorState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     open: tuple[OpenWindow, ...] = ()
     counted: Mapping[str, int] = {}
     """Rows by the start of their window, whatever the variant; forced ones and shadows are not in it."""
+    begun: float = 0.0
+    """Start of the first window of which all rows were counted."""
     volume: float = 0.0
     """Start of the first window whose volume was not judged yet."""
     labels: float = 0.0
-    """Up to when, by the time they came, labels have been seen."""
+    """Up to when, by the time they came, all labels have been seen."""
     measure: tuple[tuple[Basis, float], ...] = ()
     """Windows, by basis and start, whose quality waits to be measured."""
     compared: tuple[Compared, ...] = ()

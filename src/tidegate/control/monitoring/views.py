@@ -22,6 +22,8 @@ from tidegate.settings import Settings
 from tidegate.storage.records import DriftReportRow, MonitorRow, ProfileRow
 from tidegate.storage.store import Store, Unit
 
+STALE_SECONDS = 300.0
+"""Since the last look, beyond what the plan says, before a monitor is said to stand still."""
 MOST_WINDOWS = 500
 """Of one picture."""
 
@@ -186,7 +188,7 @@ class Views:
             variants=tuple(
                 self._watched(unit, name, one, running.get((one.variant, one.version), 0)) for one in state.compared
             ),
-            note=note_of(name, state),
+            note=note_of(name, state, now, seconds_of(plan.every)),
         )
 
     def _watched(self, unit: Unit, endpoint: str, one: Compared, rows: int) -> Watched:
@@ -309,11 +311,16 @@ class Views:
         return [msgspec.json.decode(row.body, type=Performance) for row in rows]
 
 
-def note_of(endpoint: str, state: MonitorState) -> str:
+def note_of(endpoint: str, state: MonitorState, now: float, every: float) -> str:
     if state.trouble:
         return f"the last look failed: {state.trouble}"
     if not state.looked:
         return "nobody has looked yet"
+    if now - state.looked > STALE_SECONDS + 2 * every:
+        minutes = (now - state.looked) / 60
+        return f"nobody has looked for {minutes:.0f} minutes: the control plane is away, or does not get so far"
+    if 2 * state.unreadable > state.read - state.forced:
+        return f"{state.unreadable:,} of {state.read:,} rows could not be read, and are watched by nobody"
     missing = [one for one in state.compared if one.note]
     if missing:
         named = ", ".join(f"{one.variant} (version {one.version})" for one in missing)

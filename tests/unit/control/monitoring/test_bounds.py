@@ -64,8 +64,8 @@ def test_a_bound_is_broken_when_the_whole_interval_is_beyond_it(
 def test_the_text_names_what_was_measured_and_from_what() -> None:
     [seen] = observed(Metric(0.80, 0.77, 0.84))
     assert seen.text == (
-        "accuracy of churn (baseline, version 3) is 0.8 (from 0.77 to 0.84), below 0.85, from 400 labels; "
-        "the reference is 0.9"
+        "accuracy of churn (baseline, version 3) is 0.8 (from 0.77 to 0.84), below 0.85, from 400 labels of 900 "
+        "predictions that were kept; the reference is 0.9"
     )
     assert seen.command == "tidegate monitor show churn"
     assert (seen.rows, seen.window, seen.source) == (400, START, "performance")

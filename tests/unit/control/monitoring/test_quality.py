@@ -115,3 +115,19 @@ def test_a_long_tail_always_has_new_ones() -> None:
     assert broken(window, plan, frozen) == {}
     typo = fold(frozen, None, {"city": [f"{value}?" for value in rng.zipf(1.3, 1000)]})
     assert set(broken(typo, plan, frozen)) == {"new_categories city"}
+
+
+def test_a_small_reference_accuses_nobody() -> None:
+    """What is beyond the range of thirty rows, and which categories they have not, is known but roughly."""
+    rng = np.random.default_rng(24)
+
+    def some(rows: int) -> dict[str, Any]:
+        return {"size": rng.normal(size=rows), "city": rng.zipf(1.5, rows).astype(str)}
+
+    alarms = 0
+    for _ in range(60):
+        frozen = make_profile(some(30), sample=0)
+        alarms += bool(broken(fold(frozen, None, some(500)), QualityPlan(max_duplicates=1.0), frozen))
+    assert alarms <= 3
+    far = fold(frozen, None, {"size": rng.normal(9, 1, 500), "city": ["1"] * 500})
+    assert "out_of_range size" in broken(far, QualityPlan(max_duplicates=1.0), frozen)

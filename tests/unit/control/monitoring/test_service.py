@@ -13,9 +13,13 @@ import pytest
 from tests.unit.control.monitoring.world import HOUR, START, TABLE, World
 from tidegate.clock import ManualClock
 from tidegate.control.monitoring import profiles
-from tidegate.errors import LeaseLost
+from tidegate.control.monitoring.looking import share_of
+from tidegate.control.monitoring.state import MonitorState, write_state
+from tidegate.errors import LeaseLost, LostRace
 from tidegate.monitor_plan import DriftPlan, MonitorPlan, PerformancePlan, QualityBound, QualityPlan
-from tidegate.storage.records import ProfileRow
+from tidegate.observations import Feedback
+from tidegate.settings import EndpointSettings
+from tidegate.storage.records import MonitorRow, ProfileRow
 from tidegate.storage.store import Store, Unit
 from tidegate.types import ModelRef, Variant
 
@@ -495,10 +499,14 @@ def test_two_looks_at_the_same_moment_count_once(world: World) -> None:
 
 
 class Hurried(ManualClock):
-    """Three seconds pass whenever one looks at it."""
+    """Seconds pass whenever one looks at it."""
+
+    def __init__(self, wall: float, seconds: float = 3.0) -> None:
+        super().__init__(wall)
+        self._seconds = seconds
 
     def monotonic(self) -> float:
-        self.advance(3.0)
+        self.advance(self._seconds)
         return super().monotonic()
 
 
@@ -519,7 +527,7 @@ def test_who_slept_through_its_lease_writes_nothing(world: World) -> None:
     world.look()  # another has it now
     world.send(100)
     with pytest.raises(LeaseLost):
-        world.service._look("churn", world.service.plan("churn"), stale)
+        world.service._look("churn", world.service.plan("churn"), lambda: stale)
     assert world.state.read == 0
     world.look()
     assert world.state.read == 100
@@ -534,3 +542,175 @@ def test_what_another_version_was_like_is_no_news(world: World) -> None:
     world.look()
     assert [(report.version, report.drifted) for report in world.reports()] == [("1", True)]
     assert not world.alerts()
+
+
+@pytest.mark.slow
+def test_what_was_not_read_yet_is_no_silence(store: Store, tmp_path: Path) -> None:
+    """Hours that wait to be read after a time in which nobody looked are neither empty nor over."""
+    world = World(store, Hurried(START + 60), tmp_path, MonitorPlan(quality=QualityPlan(min_rows=2000)))
+    world.publish(world.register())
+    world.service.tick()
+    for hour in range(3):
+        world.send(2600, each=2, at=START + hour * HOUR + 100, seed=hour)
+    world.clock.advance(START + 3 * HOUR + 60 - world.clock.wall())
+    looks = 0
+    while world.state.read < 3 * 2600:
+        world.service.tick()
+        assert not world.alerts()
+        looks += 1
+    assert looks > 1
+    world.service.tick()
+    assert [(one.rows, one.complete) for one in world.reports()] == [(2600, True)] * 3
+
+
+def test_a_running_window_is_checked_when_its_rows_have_doubled(world: World) -> None:
+    seen = []
+    for place, rows in enumerate((60, 30, 29, 1, 100, 20)):
+        world.send(rows, seed=place)
+        world.look()
+        (report,) = world.reports()
+        seen.append(report.rows)
+    assert seen == [60, 60, 60, 120, 120, 240]
+    world.next_window()
+    (report,) = world.reports()
+    assert (report.rows, report.complete) == (240, True)
+
+
+def test_all_looks_at_a_window_have_one_alpha() -> None:
+    for looks in range(20):
+        spent = [share_of(look, over=False) for look in range(looks)] + [share_of(looks, over=True)]
+        assert sum(spent) == pytest.approx(1.0)
+        assert spent == sorted(spent[:-1], reverse=True) + spent[-1:]
+
+
+@pytest.mark.slow
+def test_another_length_of_windows_begins_anew(store: Store, clock: ManualClock, tmp_path: Path) -> None:
+    quality = QualityPlan(min_rows=150)
+    world = World(store, clock, tmp_path, MonitorPlan(quality=quality))
+    world.publish(world.register())
+    world.send(140, at=START + 10)
+    world.look()
+    longer = World(store, clock, tmp_path, MonitorPlan(window="2h", quality=quality))
+    longer.registry, longer.number, longer._ids = world.registry, world.number, world._ids
+    longer.service = longer.another("one")
+    longer.send(60)
+    longer.look()
+    assert longer.state.window == 2 * HOUR
+    first = START // (2 * HOUR) * 2 * HOUR
+    longer.look(first + 2 * HOUR + 10 - clock.wall())
+    longer.look()
+    assert not longer.alerts()  # 200 rows came, of which 60 were counted in this window
+    longer.look(2 * HOUR)
+    longer.look()
+    assert "quality:baseline:volume" in longer.alerts("firing")
+
+
+@pytest.mark.slow
+def test_predictions_of_long_ago_say_nothing_of_volume(store: Store, clock: ManualClock, tmp_path: Path) -> None:
+    world = World(store, clock, tmp_path, MonitorPlan(quality=QualityPlan(min_rows=100)))
+    world.publish(world.register())
+    world.send(150)
+    world.look()
+    world.send(3, at=START - 30 * HOUR)
+    world.look()
+    world.next_window()
+    assert not world.alerts()
+
+
+def test_when_nothing_can_be_read_it_is_an_alert(world: World) -> None:
+    world.add(*(world.event(b"\xff{", b"") for _ in range(80)))
+    world.look()
+    assert "80 of 80 rows could not be read" in world.service.get("churn").note
+    world.next_window()
+    (report,) = world.reports()
+    assert "80 more cannot be read" in report.note
+    assert "quality:baseline:wrong_type" in world.alerts("firing")
+    world.send(300)
+    world.next_window()
+    assert "quality:baseline:wrong_type" in world.alerts("resolved")
+
+
+def test_a_monitor_at_which_nobody_looks_says_so(world: World) -> None:
+    world.look()
+    assert not world.service.get("churn").note
+    world.clock.advance(HOUR)
+    assert "nobody has looked for 60 minutes" in world.service.get("churn").note
+
+
+def test_an_alert_ends_with_what_it_is_about(world: World) -> None:
+    """A version without a reference has no windows that could be right."""
+    world.send(400, shift=15)
+    world.look()
+    assert DRIFT in world.alerts("firing")
+    world.publish(world.register(None))
+    world.look()
+    assert "registered without a reference profile" in world.alerts("resolved")[DRIFT].text
+
+
+@pytest.mark.slow
+def test_alerts_of_endpoints_and_bounds_that_are_gone_are_resolved(
+    store: Store, clock: ManualClock, tmp_path: Path
+) -> None:
+    bounds = {"accuracy": QualityBound(min=0.9)}
+    plan = MonitorPlan(performance=PerformancePlan(bounds=bounds), quality=QualityPlan(min_rows=1000))
+    world = World(store, clock, tmp_path, plan)
+    world.publish(world.register())
+    world.label(world.send(400, right=0.6, shift=15))
+    world.next_window()
+    world.look()
+    fired = {"performance:baseline:accuracy", "quality:baseline:volume", DRIFT}
+    assert fired <= set(world.alerts("firing"))
+    changed = MonitorPlan(
+        performance=PerformancePlan(bounds={"f1": QualityBound(min=0.1)}), drift=DriftPlan(method="off")
+    )
+    for settings, still in (
+        (
+            {"churn": EndpointSettings(model="models:/churn@champion", monitor=changed)},
+            set(world.alerts("firing")) - fired,
+        ),
+        ({"churn": EndpointSettings(model="models:/churn@champion")}, set()),
+    ):
+        world.service.leave()
+        world.settings = msgspec.structs.replace(world.settings, endpoints=settings)
+        world.service = world.another("later")
+        world.service.tick()
+        assert set(world.alerts("firing")) == still
+
+
+@pytest.mark.slow
+def test_labels_are_read_once_and_none_is_missed(world: World) -> None:
+    ids = world.send(400)
+    world.next_window()
+    world.label(ids[:200])
+    world.look()
+    first = world.state.labels
+    assert first < world.clock.wall()
+    with world.store.begin() as unit:  # under way for a minute
+        late = world.clock.wall() - 60
+        unit.feedback.add([Feedback(metric="accuracy", request_id=ids[300], label="1", time=late, received=late)])
+    world.look()
+    found = [one for one in world.service.performance("churn", 0, 1e12) if one.basis == "prediction"]
+    assert [one.labels for one in found] == [201]
+    world.look(300)
+    world.look(300)
+    with world.store.read() as unit:
+        assert not list(unit.feedback.times("churn", "accuracy", world.state.labels))
+
+
+def test_two_that_begin_at_the_same_moment_count_once(world: World) -> None:
+    world.send(100)
+    row = MonitorRow("churn", 1, START, write_state(MonitorState(revision=1)))
+    with world.store.begin() as unit:
+        unit.monitors.add(row)
+    with pytest.raises(LostRace), world.store.begin() as unit:
+        unit.monitors.add(row)
+
+
+def test_a_look_that_takes_long_keeps_its_lease(store: Store, tmp_path: Path) -> None:
+    """The lease lasts ten seconds, reading and measuring six each."""
+    world = World(store, Hurried(START + 60, 6.0), tmp_path)
+    world.publish(world.register())
+    world.label(world.send(100))
+    world.service.tick()
+    (found,) = world.service.performance("churn", 0, 1e12)
+    assert found.labels == 100
