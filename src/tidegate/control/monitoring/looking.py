@@ -64,7 +64,7 @@ MEASURE_SECONDS = 5.0
 """Of one look, for labels; what remains is measured by the next."""
 LABELS_BEFORE = 120.0
 """Seconds that a label may be under way to the store."""
-LABELS_WRITTEN = 600.0
+LABELS_WRITTEN = 180.0
 """How often it is written down that no label came."""
 
 Tell = Callable[["Unit", Told], Callable[[], None]]

@@ -59,7 +59,7 @@ def raise_alerts(
     known = _known(unit, endpoint, seen)
     plan, served = watch.plan, watch.served
     for one in seen:
-        if served.get(one.variant, one.version) != one.version:
+        if served and served.get(one.variant) != one.version:
             continue
         kept = known.setdefault(alerts.alert_id(endpoint, one.rule), Kept(None, None, []))
         kept.moved(alerts.observe(kept.alert, one, plan))

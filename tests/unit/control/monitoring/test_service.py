@@ -714,3 +714,19 @@ def test_a_look_that_takes_long_keeps_its_lease(store: Store, tmp_path: Path) ->
     world.service.tick()
     (found,) = world.service.performance("churn", 0, 1e12)
     assert found.labels == 100
+
+
+@pytest.mark.slow
+def test_what_a_variant_that_is_gone_was_like_is_no_news(world: World) -> None:
+    """Its last window ends after it, and labels come later still."""
+    second = world.register(metrics='{"accuracy": {"value": 0.95}}')
+    world.publish("1", Variant("candidate", ModelRef("models:/churn", "churn", second), 1000))
+    ids = world.send(400, variant="candidate", version=second, shift=30, right=0.5)
+    world.publish(second)
+    world.next_window()
+    world.label(ids)
+    world.look()
+    assert [(one.variant, one.drifted) for one in world.reports()] == [("candidate", True)]
+    assert world.service.performance("churn", 0, 1e12)
+    assert not world.alerts()
+    assert not world.jobs()
