@@ -18,6 +18,7 @@ from typing import Protocol
 import msgspec
 
 from tidegate import logs
+from tidegate.apps.part import PARENT
 from tidegate.clock import Clock, SystemClock
 from tidegate.config import Loaded, sqlite_url
 from tidegate.errors import ConfigError, UserError
@@ -102,13 +103,14 @@ def up(loaded: Loaded, config: Path | None, folder: Path) -> int:
     except OSError as error:
         raise UserError(f"{folder}: cannot be made: {error.strerror}; choose another with --folder") from None
     environment = {**os.environ, **defaults(settings, folder.absolute())}
+    ours = {**environment, PARENT: str(os.getpid())}
     where = () if config is None else ("--config", str(config))
     parts = parts_of(settings, where)
 
     def start(part: Part) -> Process:
         command = [sys.executable, "-m", "tidegate", *part.arguments]
         # A session of its own: Ctrl-C reaches this process alone, which then ends the parts in order.
-        return subprocess.Popen(command, env=environment, start_new_session=True)  # noqa: S603
+        return subprocess.Popen(command, env=ours, start_new_session=True)  # noqa: S603
 
     stopping = Stopping()
     stopping.listen()

@@ -43,7 +43,7 @@ class System:
                 "iris": {
                     "model": "models:/iris@champion",
                     "event_sample": 1.0,
-                    "monitor": {"window": f"{WINDOW:g}s", "every": "0.2s", "min_rows": 40, "cooldown": "0.1s"},
+                    "monitor": {"window": f"{WINDOW:g}s", "every": "1s", "min_rows": 40, "cooldown": "0.1s"},
                 }
             },
             "server": {"port": self.port},
@@ -193,3 +193,11 @@ def test_a_control_plane_that_is_killed_counts_each_prediction_once(system: Syst
         assert all_counted()
     finally:
         store.close()
+
+
+def test_when_it_is_killed_its_parts_end_too(system: System) -> None:
+    """The last one here: nothing serves afterwards."""
+    parts = psutil.Process(system.process.pid).children(recursive=True)
+    assert len(parts) >= 3
+    system.process.kill()
+    until(lambda: not any(part.is_running() for part in parts), "no part is left", 60)
