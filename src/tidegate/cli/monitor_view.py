@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,7 +16,7 @@ def console() -> Any:
     from rich.console import Console
 
     # What a program reads, or a file keeps, is not broken into narrow columns.
-    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDTH
+    width = None if sys.stdout.isatty() else WIDTH
     return Console(markup=False, highlight=False, width=width)
 
 

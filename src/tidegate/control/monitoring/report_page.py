@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from tidegate.errors import UserError
 
 if TYPE_CHECKING:
-    from tidegate.control.monitoring.reports import Summary, ColumnVerdict
+    from tidegate.control.monitoring.reports import ColumnVerdict, Summary
 
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:; "
