@@ -196,9 +196,15 @@ class RetrainService:
             self._store_one(retraining, after, lease)
 
     def _store_one(self, before: Retraining, after: Retraining, lease: Lease) -> None:
-        with self._store.begin() as unit:
-            unit.leases.check(lease, self._clock.wall())
-            unit.retrainings.save(row_of(after), before.revision)
+        try:
+            with self._store.begin() as unit:
+                unit.leases.check(lease, self._clock.wall())
+                unit.retrainings.save(row_of(after), before.revision)
+        except LostRace:
+            if after.state == "releasing" and not self.get(before.id).open:  # cancelled while its release began
+                reason = f"retraining {before.id} was cancelled meanwhile"
+                self._releases.rollback(after.release, who=SYSTEM, reason=reason)
+            raise
         if after.state != before.state:
             logger.info("retraining %s of %s: %s: %s", after.id, after.endpoint, after.state, after.events[-1].text)
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +45,14 @@ class Releases:
     def __init__(self, world: World) -> None:
         self.world = world
         self.error: Exception | None = None
+        self.meanwhile: Callable[[], object] = lambda: None
         self.asked: list[tuple[str, str, str]] = []
 
     def start(self, endpoint: str, uri: str, *, who: str, reason: str = "", requested_by: str = "person") -> Release:
         if self.error is not None:
             raise self.error
         self.asked.append((endpoint, uri, requested_by))
+        self.meanwhile()
         return self.add(uri.rpartition("/")[2])
 
     def add(self, version: str) -> Release:
@@ -74,6 +76,9 @@ class Releases:
         if row is None:
             raise NotFound(id)
         return release_of(row)
+
+    def rollback(self, id: str, *, who: str, reason: str = "") -> None:  # noqa: A002
+        self.end(id, "rolled_back")
 
     def end(self, id: str, state: Any) -> None:  # noqa: A002
         before = self.get(id)
@@ -348,6 +353,16 @@ def test_cancelling_ends_the_job_too(world: World) -> None:
     with pytest.raises(Conflict, match="there is nothing to cancel"):
         world.service.cancel(begun.id, who="ada")
     assert world.audited().count("retraining.cancel") == 1
+
+
+def test_cancelled_while_its_release_began_the_release_goes_back(world: World) -> None:
+    begun = world.start()
+    world.done(begun)
+    world.tick()
+    world.releases.meanwhile = lambda: world.service.cancel(begun.id, who="ada")
+    world.tick()
+    assert world.one().state == "ended"
+    assert world.releases.get("r1-4").state == "rolled_back"
 
 
 def test_what_is_being_released_is_rolled_back_not_cancelled(world: World) -> None:
