@@ -35,11 +35,10 @@ with DAG(
         task_id="build_features", bash_command=f"{PYTHON} -m churn.workflow features", cwd=HOME, append_env=True
     )
     look = MonitorOperator(task_id="look", endpoint="churn", **AT)
-    drift_report = ReportOperator(task_id="drift_report", kind="drift", endpoint="churn", since="1h", **WAITING)
-    quality_report = ReportOperator(task_id="quality_report", kind="quality", endpoint="churn", since="1h", **WAITING)
+    report = ReportOperator(task_id="report", kind="summary", endpoint="churn", since="1h", **WAITING)
     branch = DriftBranch(task_id="branch", endpoint="churn", drifted="retrain", stable="skip", unknown="skip", **AT)
     retrain = RetrainOperator(
         task_id="retrain", endpoint="churn", mode="combined", reason="drift found by the hourly workflow", **WAITING
     )
     skip = EmptyOperator(task_id="skip")
-    features >> look >> [drift_report, quality_report] >> branch >> [retrain, skip]
+    features >> look >> report >> branch >> [retrain, skip]

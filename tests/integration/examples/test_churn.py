@@ -41,6 +41,7 @@ class Loop:
         self.mlflow = mlflow
         self.database = database
         environment = {**fast(HERE), "DATABASE_URL": database, "MLFLOW_TRACKING_URI": mlflow, "PUSH_EVERY": "150"}
+        environment["TIDEGATE_ENDPOINTS__CHURN__MONITOR__RETRAIN__MIN_LABELS"] = "2500"
         self.project = Project(folder / "project", environment)
         for name in [one for one in self.project.environment if one.startswith("OTEL_") or one in NAMES]:
             del self.project.environment[name]
@@ -69,8 +70,8 @@ class Loop:
             print(f"\nseconds until the end of each chapter: {self.times}")
 
     def train(self) -> None:
-        """The first version comes out of the nightly workflow. For the experiment it is registered once more: between a model
-        and itself no difference may be found."""
+        """The first version comes out of the nightly workflow. The experiment has it in both arms: between a model and
+        itself no difference may be found."""
         self.project.make()
         home = self.project.home
         where = {"CHURN_PYTHON": sys.executable, "CHURN_HOME": str(home)}
@@ -81,11 +82,7 @@ class Loop:
         self.facts["etl"] = self.airflow.test("churn_etl_train")
         self.project.commit("Data")
         self.project.command("dvc", "push", "--quiet")
-        (trained,) = (home / "run" / "etl").glob("manual*")
-        made = self.project.python(
-            "-m", "churn.workflow", "register", str(trained), "--key", "again", "--alias", "arm-b"
-        )
-        self.facts["arm"] = made.split()[-1]
+        self.facts["arm"] = "models:/churn/1"
 
     def start(self) -> None:
         self.system.start()
@@ -105,8 +102,8 @@ class Loop:
         self.wait(lambda: min(self.control.get(path)["units"].values()) >= 80, "customers take part")
         self.facts["again"] = [(one, self.predict(one.customer)) for one in self.customers.seen[-20:]]
         self.control.post("/experiments/keeping/stop", {"reason": "enough"})
-        self.facts["report"] = self.control.get("/experiments/keeping/report")
         self.wait(lambda: all(one.variant != "b" for one in self.customers.seen[-30:]), "nobody gets the arm any more")
+        self.facts["report"] = self.control.get("/experiments/keeping/report")
 
     def drift(self) -> None:
         self.facts["drift began"] = time.time()
@@ -194,8 +191,8 @@ def test_accuracy_falls_with_the_drift_and_comes_back(loop: Loop) -> None:
     assert before > 0.82
     assert asked > 200
     assert during < before - 0.25
-    assert after > during + 0.15
-    assert after > before - 0.25
+    assert after > during + 0.2
+    assert after > before - 0.2
 
 
 def test_the_retraining_shows_the_whole_chain(loop: Loop) -> None:
@@ -260,7 +257,7 @@ def test_models_and_batches_on_the_data_plane_need_a_key(loop: Loop) -> None:
     for path in ("/info", "/models"):
         assert call(loop.system.ports.data, "GET", path, X_API_Key=loop.system.predict_key)[0] == 200
     versions = {one["version"] for one in loop.control.get("/models/churn")["items"]}
-    assert {"1", "2", loop.facts["retraining"]["outcome"]["version"]} <= versions
+    assert {"1", loop.facts["retraining"]["outcome"]["version"]} <= versions
 
 
 def test_baselines_can_be_seen_and_made(loop: Loop) -> None:
@@ -270,7 +267,9 @@ def test_baselines_can_be_seen_and_made(loop: Loop) -> None:
 
 def test_evidently_s_report_is_stored(loop: Loop) -> None:
     reports = loop.control.get("/reports", endpoint="churn")["items"]
-    assert {"drift", "quality"} <= {one["kind"] for one in reports}
+    assert [one["kind"] for one in reports] == ["summary"]
+    evidently = loop.control.get(f"/reports/{reports[0]['id']}/data")["evidently"]
+    assert evidently, "Evidently's own figures are beside ours"
     page = loop.control.read(f"/reports/{reports[0]['id']}/document")
     assert b"<html" in page[:2000].lower()
 
