@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,9 @@ class ParquetSource:
             raise InvalidInput(f"the input is not Parquet: {str(error).splitlines()[0][:200]}") from None
         names = self._file.schema_arrow.names
         self.header = tuple(names if wanted is None else (name for name in names if name in wanted))
+        twice = [name for name, count in Counter(self.header).items() if count > 1]
+        if twice:
+            raise InvalidInput(f"the column {twice[0][:80]!r} is there twice")
         self._rows_at_once = max(1, min(rows_at_once, PARQUET_CELLS // max(len(self.header), 1)))
 
     def count(self) -> int:

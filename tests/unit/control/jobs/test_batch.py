@@ -208,6 +208,17 @@ def test_a_file_that_is_not_parquet_is_refused(tmp_path: Path) -> None:
         ParquetSource(tmp_path / "in.parquet")
 
 
+def test_parquet_with_a_column_twice_is_refused(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = [pa.array([1.0]), pa.array([2.0])]
+    pq.write_table(pa.Table.from_arrays(columns, names=["a", "a"]), tmp_path / "in.parquet")
+    with pytest.raises(InvalidInput, match="'a' is there twice"):
+        ParquetSource(tmp_path / "in.parquet", ["a"])
+    assert ParquetSource(tmp_path / "in.parquet", ["b"]).header == (), "of no interest"
+
+
 def test_a_row_without_end_does_not_fill_the_memory() -> None:
     class Endless(io.RawIOBase):
         left = 40 << 20
