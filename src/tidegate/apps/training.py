@@ -12,12 +12,13 @@ import msgspec
 
 from tidegate.config import Loaded, load_section
 from tidegate.control.registry.base import Registry
+from tidegate.control.training.champion import champion_of, unseen_by
 from tidegate.control.training.config import TrainingConfig, broken_rules
 from tidegate.control.training.production import Production, labelled
 from tidegate.control.training.retraining import Outcome, outcome_of, outcome_of_version
 from tidegate.control.training.serving import Opening
 from tidegate.control.training.tracking import Tracking
-from tidegate.control.training.train import Parts, champion_of, train, unseen_by, version_of
+from tidegate.control.training.train import Parts, train, version_of
 from tidegate.errors import InvalidInput, NotFound, UserError
 from tidegate.monitor_plan import MonitorPlan
 from tidegate.settings import Settings

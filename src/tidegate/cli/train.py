@@ -37,7 +37,7 @@ def train(training: Path, no_register: bool, output: Path | None, config: Path |
     from tidegate.apps.training import FOLDER, parts_of, read_config
     from tidegate.config import discover, load_settings
     from tidegate.control.registry.base import open_registry
-    from tidegate.control.training.train import champion_of
+    from tidegate.control.training.champion import champion_of
     from tidegate.control.training.train import train as run
 
     file, dotenv = discover(config, os.environ)

@@ -20,8 +20,9 @@ from tidegate.control.jobs.job import Job
 from tidegate.control.jobs.perform import perform
 from tidegate.control.jobs.queue import Queue
 from tidegate.control.registry.base import open_registry
+from tidegate.control.training.champion import champion_of
 from tidegate.control.training.result import Trained
-from tidegate.control.training.train import champion_of, train
+from tidegate.control.training.train import train
 from tidegate.storage.store import Store, open_store
 
 RETRAIN = {"config": "train.yaml", "mode": "combined", "min_labels": 10}

@@ -12,8 +12,8 @@ from tests.integration.training.place import Place
 from tests.unit.control.training.tables import churn
 from tidegate.control.monitoring.profiles import decode
 from tidegate.control.registry.base import open_registry
+from tidegate.control.training.champion import champion_of
 from tidegate.control.training.retraining import outcome_of, outcome_of_version
-from tidegate.control.training.train import champion_of
 
 __all__ = ["clean_environment", "mlflow_server"]
 

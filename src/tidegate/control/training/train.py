@@ -19,19 +19,19 @@ import msgspec
 from tidegate.control.monitoring.performance import measure
 from tidegate.control.monitoring.profiles import encode, make_profile
 from tidegate.control.monitoring.records import Metric
-from tidegate.control.registry.base import CHAMPION, ModelVersion, Registry
+from tidegate.control.registry.base import ModelVersion, Registry
 from tidegate.control.training import fit, plots, report, rows, sources
+from tidegate.control.training.champion import HELD_SINCE, compared
 from tidegate.control.training.config import TrainingConfig
 from tidegate.control.training.environment import environment
-from tidegate.control.training.fit import Chosen, Telling, answers_of, choose, classes_of, told
-from tidegate.control.training.gate import Comparison, compare
+from tidegate.control.training.fit import Chosen, Telling, answers_of, choose, classes_of
 from tidegate.control.training.production import Production, joined
 from tidegate.control.training.result import Rows, Trained
 from tidegate.control.training.scores import METRICS, Answers
-from tidegate.control.training.serving import Inspected, Opening, ask, inspect
+from tidegate.control.training.serving import Inspected, Opening, inspect
 from tidegate.control.training.split import Halves, split
 from tidegate.control.training.tracking import Tracking
-from tidegate.errors import MissingExtra, ModelFailed, NotFound, RequestError, UserError
+from tidegate.errors import NotFound, UserError
 from tidegate.registry_files import fingerprint
 from tidegate.types import ModelRef
 
@@ -42,8 +42,6 @@ logger = logging.getLogger("tidegate.training")
 
 KEY = "training"
 """Metadata of a version: which training made it, so that a repeated one finds it again."""
-HELD_SINCE = "held_since"
-"""The same: production from then on was not trained on."""
 PHASES = 9
 
 
@@ -99,7 +97,7 @@ def train(
     importance = plots.importances(chosen.pipeline, halves.test, checked.features, classes, config)
 
     parts.tell(5, PHASES, "comparing with the champion")
-    gate = _compared(answers, halves.test, checked, classes, config, parts, champion)
+    gate = compared(answers, halves.test, checked, classes, config, parts.opening, champion)
 
     parts.tell(6, PHASES, "loading it as a server does")
     model = _saved(chosen, parts.folder)
@@ -152,15 +150,6 @@ def train(
     return trained
 
 
-def champion_of(registry: Registry, name: str) -> ModelRef | None:
-    """The version that the champion alias points to; None where there is none. Raises RegistryAway."""
-    try:
-        version = registry.get(name, CHAMPION).version
-    except NotFound:
-        return None
-    return registry.ref(f"models:/{name}/{version}")
-
-
 def version_of(registry: Registry, name: str, key: str) -> ModelVersion | None:
     """The version that this training has registered already."""
     try:
@@ -168,16 +157,6 @@ def version_of(registry: Registry, name: str, key: str) -> ModelVersion | None:
     except NotFound:
         return None
     return next((version for version in there if version.metadata.get(KEY) == key), None)
-
-
-def unseen_by(registry: Registry, champion: ModelRef | None) -> float:
-    """The champion was trained on no production from this time on; 0 where nothing says so."""
-    if champion is None or not champion.name:
-        return 0.0
-    try:
-        return float(registry.get(champion.name, champion.version).metadata.get(HELD_SINCE, "") or 0.0)
-    except (NotFound, ValueError):
-        return 0.0
 
 
 def experiment_of(config: TrainingConfig) -> str:
@@ -226,71 +205,6 @@ def concat(*tables: pandas.DataFrame) -> pandas.DataFrame:
     import pandas
 
     return pandas.concat(tables)
-
-
-def _compared(
-    answers: Answers,
-    test: pandas.DataFrame,
-    checked: rows.Checked,
-    classes: list[Any],
-    config: TrainingConfig,
-    parts: Parts,
-    champion: ModelRef | None,
-) -> Comparison:
-    """A champion that cannot be asked about these rows is no reason to accept."""
-    if champion is None:
-        return compare(answers, None, config.gate, config.metric, config.seed)
-    said = f"{champion.name} version {champion.version}" if champion.name else champion.uri
-    try:
-        given = ask(parts.opening(champion), test, checked.features)
-        other = _champion_answers(answers, given.predictions, given.scores, given.labels, test, classes, config)
-    except (UserError, RequestError, ModelFailed, ValueError, TypeError) as error:
-        if isinstance(error, MissingExtra):
-            raise
-        logger.warning("the champion %s could not be asked: %s", said, error)
-        text = (
-            " ".join(str(error).split())[:300] if isinstance(error, UserError | RequestError) else type(error).__name__
-        )
-        return Comparison(
-            accepted=False,
-            reason=f"the champion {said} cannot be asked about these rows: {text}",
-            metric=config.metric,
-            test="none",
-            rows=len(test),
-            alpha=config.gate.alpha,
-            challenger=METRICS[config.metric](answers),
-            champion_version=champion.version,
-        )
-    return compare(answers, other, config.gate, config.metric, config.seed, champion.version)
-
-
-def _champion_answers(
-    answers: Answers,
-    predictions: list[Any],
-    scores: Any,
-    labels: tuple[str, ...],
-    test: pandas.DataFrame,
-    classes: list[Any],
-    config: TrainingConfig,
-) -> Answers:
-    import numpy as np
-
-    from tidegate.observations import label_of
-
-    if config.task == "regression":
-        return Answers(answers.truth, np.array(predictions, float).reshape(-1))
-    names = answers.classes
-    said = [label_of(value, labels) for value in predictions]
-    order = labels or names
-    if scores is not None and scores.shape[1] == len(order):
-        placed = np.zeros((len(said), len(names)))
-        for column, name in enumerate(order):
-            if name in names:
-                placed[:, names.index(name)] = scores[:, column]
-        scores = placed
-    else:
-        scores = None
-    return told(test[config.target].tolist(), said, scores, classes, config)
 
 
 def _saved(chosen: Chosen, folder: Path) -> Path:
