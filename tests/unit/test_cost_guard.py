@@ -123,6 +123,7 @@ async def test_more_endpoints_cost_a_request_nothing(tmp_path: Path) -> None:
     assert abs(many["c_call"] - one["c_call"]) <= REQUESTS
 
 
+@pytest.mark.slow
 async def test_requests_leave_no_memory_behind(tmp_path: Path) -> None:
     process = await serving(tmp_path)
     for _ in range(300):

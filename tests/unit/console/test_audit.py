@@ -100,6 +100,7 @@ def test_a_log_that_was_cut_is_found_against_a_kept_head(log: Log) -> None:
     assert log.faults() == [(3, "was the newest row once and is gone: the tail was cut")]
 
 
+@pytest.mark.slow
 def test_one_look_reads_no_more_than_the_newest_entries(log: Log) -> None:
     log.add(MOST + 10)
     log.change(4)

@@ -172,6 +172,7 @@ JSON = st.recursive(
 FIELDS = ("request_id", "unit", "metric", "value", "label", "time", "endpoint")
 
 
+@pytest.mark.slow
 @settings(derandomize=True, max_examples=300, deadline=None, database=None)
 @given(st.lists(st.dictionaries(st.sampled_from(FIELDS), JSON), max_size=4) | JSON)
 def test_no_body_surprises_us(document: Any) -> None:

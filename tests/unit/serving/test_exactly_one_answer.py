@@ -23,6 +23,8 @@ from tidegate.serving.runtimes.base import LoadedModel
 from tidegate.serving.version import Version
 from tidegate.types import Array, Tensors
 
+pytestmark = pytest.mark.slow
+
 RAISES, WRONG_ROWS, HANGS, ENDS = -1.0, -2.0, -3.0, -4.0
 """Values that make the model fail; all others are answered with twice the value."""
 

@@ -24,6 +24,8 @@ from tidegate.storage.records import ReleaseEventRow, ReleaseRow
 from tidegate.storage.store import Store
 from tidegate.types import EndpointPlan, ModelRef, RoutingSnapshot, Variant
 
+pytestmark = pytest.mark.slow
+
 
 class Paths:
     """A registry that knows paths alone."""

@@ -173,6 +173,7 @@ scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_
 values = scalars | st.lists(scalars, max_size=3)
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.tuples(

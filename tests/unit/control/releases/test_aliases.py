@@ -11,6 +11,8 @@ from tests.unit.control.releases.plane import PLAN, Plane
 from tidegate import settings
 from tidegate.control.registry.base import RegistryAway
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., Plane]
 
 

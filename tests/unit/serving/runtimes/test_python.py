@@ -23,6 +23,8 @@ from tidegate.types import ModelRef
 
 SIGNED = """
 import numpy as np
+
+pytestmark = pytest.mark.slow
 class Model:
     signature = {"inputs": {"x": {"datatype": "FP64", "shape": [-1, 2]}}, "outputs": {"y": "FP64"}}
 """
