@@ -13,6 +13,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import pytest
+
 from tidegate.apps.desired import Desired
 from tidegate.apps.process import ServingProcess
 from tidegate.config.load import load_settings
