@@ -71,9 +71,15 @@ def _wanted(plan: RetrainPlan, facts: Facts) -> Decision:
     since = max(facts.last, facts.began)
     if plan.every is not None and since and facts.now - since >= seconds_of(plan.every):
         return Decision(start=True, reason=f"the last training was {_ago(facts.now - since)} ago", trigger="schedule")
-    return Decision(
-        start=False, reason="no alert that starts it fires" + (", and it is not time yet" if plan.every else "")
-    )
+    return Decision(start=False, reason="no alert that starts it fires" + _not_yet(plan, since))
+
+
+def _not_yet(plan: RetrainPlan, since: float) -> str:
+    if plan.every is None:
+        return ""
+    if not since:
+        return ", and no registry says how old the model is: the first one is a person's to start"
+    return ", and it is not time yet"
 
 
 def _counts(alert: Alert, plan: RetrainPlan, facts: Facts) -> bool:

@@ -94,6 +94,12 @@ def test_the_calendar_starts_one(given: dict[str, Any], start: bool) -> None:
     assert found.trigger == ("schedule" if start else "alert")
 
 
+def test_a_calendar_that_knows_no_beginning_says_so() -> None:
+    plan = msgspec.structs.replace(PLAN, every="7d")
+    assert "no registry says how old the model is" in decide(plan, facts(alerts=[])).reason
+    assert "it is not time yet" in decide(plan, facts(alerts=[], began=NOW - DAY)).reason
+
+
 @given(
     st.floats(0, 20 * DAY),
     st.integers(0, 10),
