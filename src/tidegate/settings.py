@@ -348,6 +348,19 @@ class Alerts(Section, frozen=True):
     timeout_seconds: Annotated[Seconds, help_text("For one notification; it is sent again, later and later.")] = 10.0
 
 
+class ScheduledJob(Section, frozen=True):
+    every: Annotated[Duration, help_text("Time between two; one that was missed runs once.")]
+    kind: Annotated[Literal["report", "train", "dvc-pull", "dvc-push"], help_text("What is done.")]
+    endpoint: Annotated[str, help_text("Endpoint that it is about.")] = ""
+    payload: Annotated[
+        Mapping[str, Any],
+        help_text(
+            "What it works on. report: kind (drift, quality, summary), seconds (how far back); train: config; dvc-pull and "
+            "dvc-push: folder, targets, remote, commit."
+        ),
+    ] = {}
+
+
 class Jobs(Section, frozen=True):
     workers: Annotated[
         int,
@@ -368,6 +381,7 @@ class Jobs(Section, frozen=True):
         tuple[str, ...],
         help_text("Folders and URL prefixes that jobs sent over HTTP may read and write; the jobs' folder always."),
     ] = ()
+    schedules: Annotated[Mapping[str, ScheduledJob], help_text("Jobs that come again and again, by name.")] = {}
 
 
 class Settings(Section, frozen=True):

@@ -245,6 +245,7 @@ class ControlPlane:
             Step("aliases", settings.registry.poll_seconds, aliases.look),
             Step("challengers", settings.registry.poll_seconds, challengers.look),
             Step("retrainings", settings.control.tick_seconds, services.retraining.tick),
+            Step("planned jobs", 1.0, lambda: services.schedules.follow(settings.jobs.schedules), once=True),
             Step("schedules", 1.0, services.schedules.tick),
             Step("job folders", CLEAN_SECONDS, services.batches.sweep),
             Step("audit", 1.0, services.access.heads.note),

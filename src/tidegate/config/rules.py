@@ -19,7 +19,7 @@ _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 def broken_rules(settings: Settings) -> list[tuple[str, str]]:
     """Pairs of dotted key and what is wrong."""
-    return [*_server(settings), *_access(settings), *_endpoints(settings)]
+    return [*_server(settings), *_access(settings), *_endpoints(settings), *_jobs(settings)]
 
 
 def _server(settings: Settings) -> Iterator[tuple[str, str]]:
@@ -36,6 +36,15 @@ def _access(settings: Settings) -> Iterator[tuple[str, str]]:
     access = settings.access
     if access.operate_key and access.operate_key == access.predict_key:
         yield "access.operate_key", "equals access.predict_key, so that every caller could operate; choose another"
+
+
+def _jobs(settings: Settings) -> Iterator[tuple[str, str]]:
+    for name, job in settings.jobs.schedules.items():
+        key = f"jobs.schedules.{name}"
+        if seconds_of(job.every) < SHORTEST:
+            yield f"{key}.every", f"is {job.every}; at least {SHORTEST:g}s"
+        if job.kind == "report" and job.endpoint not in settings.endpoints:
+            yield f"{key}.endpoint", f'a report needs an endpoint; none is called "{job.endpoint}"'
 
 
 def _endpoints(settings: Settings) -> Iterator[tuple[str, str]]:

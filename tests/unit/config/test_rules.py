@@ -75,6 +75,8 @@ def bounds(task: str = "auto", **given: Any) -> dict[str, Any]:
             endpoint(release={"guardrails": [{"prometheus": {"query": "up", "max": 1}}]}),
             "endpoints.a.release.guardrails.0.prometheus.url",
         ),
+        ({"jobs": {"schedules": {"n": {"every": "0s", "kind": "dvc-pull"}}}}, "jobs.schedules.n.every"),
+        ({"jobs": {"schedules": {"n": {"every": "1d", "kind": "report"}}}}, "jobs.schedules.n.endpoint"),
         (endpoint(monitor={"window": "0s"}), "endpoints.a.monitor.window"),
         (endpoint(monitor={"every": "10ms"}), "endpoints.a.monitor.every"),
         (

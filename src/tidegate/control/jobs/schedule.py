@@ -14,6 +14,8 @@ from tidegate.clock import Clock
 from tidegate.control.jobs.queue import SYSTEM, Queue
 from tidegate.control.lease import Leadership
 from tidegate.errors import InvalidInput, LeaseLost
+from tidegate.section import seconds_of
+from tidegate.settings import ScheduledJob
 from tidegate.storage.records import ScheduleRow
 from tidegate.storage.store import Store, Unit
 
@@ -61,6 +63,13 @@ class Schedules:
                 wanted = msgspec.structs.replace(wanted, last_job=before.last_job)
             unit.jobs.put_schedule(_row(wanted, next_, now))
 
+    def follow(self, planned: Mapping[str, ScheduledJob]) -> None:
+        """What the settings say, and nothing else."""
+        for name, job in planned.items():
+            payload = dict(job.payload) | ({"endpoint": job.endpoint} if job.endpoint else {})
+            self.every(name, seconds_of(job.every), job.kind, payload, endpoint=job.endpoint)
+        self.only(set(planned))
+
     def only(self, names: set[str]) -> None:
         """Forgets all others."""
         with self._store.read() as unit:
@@ -69,11 +78,6 @@ class Schedules:
             with self._store.begin() as unit:
                 for name in others:
                     unit.jobs.drop_schedule(name)
-
-    def all(self) -> list[tuple[Schedule, float]]:
-        """Each with when it is due next."""
-        with self._store.read() as unit:
-            return [(_schedule(row), row.next) for row in _rows(unit)]
 
     def tick(self) -> None:
         """Queues what is due: once, however often it was missed, and not while the one before is open. Does nothing while

@@ -42,12 +42,14 @@ KEPT = 50
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """The payload. ``baseline`` empty: what the endpoint's monitor compares with."""
+    """The payload. ``baseline`` empty: what the endpoint's monitor compares with. ``seconds``: so long until the job was
+    made, instead of start and end."""
 
     kind: ReportKind
     endpoint: str
-    start: float
-    end: float
+    start: float = 0.0
+    end: float = 0.0
+    seconds: Annotated[float, Meta(ge=0)] = 0.0
     variant: Annotated[str, Meta(max_length=100)] = "baseline"
     baseline: Annotated[str, Meta(max_length=200)] = ""
 
@@ -63,6 +65,9 @@ def work(task: Task) -> Mapping[str, Any]:
         wanted = msgspec.convert(task.payload, Wanted)
     except msgspec.ValidationError as error:
         raise UserError(f"the payload of a report: {error}") from error
+    if wanted.seconds:
+        end = task.job.created
+        wanted = msgspec.structs.replace(wanted, start=end - wanted.seconds, end=end)
     task.progress(0, 4, "reading predictions")
     made = _report(task, wanted)
     summary = msgspec.structs.replace(made.summary, id=document_id(task.job.id))

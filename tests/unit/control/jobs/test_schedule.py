@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +15,7 @@ from tidegate.clock import ManualClock
 from tidegate.control.jobs.queue import Queue
 from tidegate.control.jobs.schedule import Schedules, next_run
 from tidegate.errors import InvalidInput
-from tidegate.settings import Jobs
+from tidegate.settings import Jobs, ScheduledJob
 from tidegate.storage.store import Store
 
 
@@ -93,16 +94,24 @@ def test_not_while_the_one_before_is_open(world: World) -> None:
     assert world.queued() == 1
 
 
-def test_the_same_again_changes_nothing_and_another_period_begins_with_it(world: World) -> None:
-    (before,) = world.one.all()
-    world.clock.advance(30)
-    world.two.every("weekly report", 60.0, "report", {"endpoint": "iris"}, endpoint="iris")
-    assert world.one.all() == [before]
-    world.two.every("weekly report", 10.0, "report", {"endpoint": "iris"}, endpoint="iris")
-    ((_, due),) = world.one.all()
-    assert due == world.clock.wall() + 10
-    world.one.only(set())
-    assert world.one.all() == []
+def test_the_settings_are_followed_and_the_same_again_does_not_begin_anew(world: World) -> None:
+    planned = {"weekly report": ScheduledJob(every="60s", kind="report", endpoint="iris", payload={"seconds": 3600})}
+    world.one.follow(planned)
+    world.clock.advance(40)
+    world.two.follow(planned)
+    world.clock.advance(20)
+    world.one.tick()
+    (job,), _ = world.queue.list(open=True)
+    assert (job.kind, job.endpoint, job.payload) == ("report", "iris", {"seconds": 3600, "endpoint": "iris"})
+    assert world.queued() == 1
+    world.one.follow({"weekly report": msgspec.structs.replace(planned["weekly report"], every="10s")})
+    world.clock.advance(10)
+    world.one.tick()
+    assert world.queued() == 1, "sooner than before, and so from now on"
+    world.one.follow({})
+    world.clock.advance(1000)
+    world.one.tick()
+    assert world.queued() == 0
     with pytest.raises(InvalidInput):
         world.one.every("too often", 0.0, "report")
 
