@@ -375,6 +375,9 @@ class Jobs(Section, frozen=True):
     backoff_seconds: Annotated[Seconds, help_text("Before the second try; it doubles, with jitter.")] = 5.0
     timeout: Annotated[Duration, help_text("Longest time of one try.")] = "24h"
     max_open: Annotated[Positive, help_text("Most jobs that may wait or run; more are refused.")] = 1000
+    memory_mb: Annotated[
+        int, Meta(ge=0), help_text("Most memory of one job's process, on Linux; 0: what the machine has.")
+    ] = 0
     folder: Annotated[str, help_text("Where jobs keep what they make; run/jobs when empty.")] = ""
     max_upload_mb: Annotated[Positive, help_text("Largest input of a batch job that is sent over HTTP.")] = 1024
     sources: Annotated[

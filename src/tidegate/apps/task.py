@@ -79,6 +79,14 @@ def _listen(commands: IO[bytes], task: Task) -> None:
         task.cancelled.set()
 
 
+def limit_memory(megabytes: int) -> None:
+    """Of this process from now on: what asks for more gets a MemoryError, and the server beside it keeps its own."""
+    if megabytes and sys.platform == "linux":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_DATA, (megabytes << 20, megabytes << 20))
+
+
 def main() -> None:
     from tidegate.serving.runtimes.child import end_with_parent
 
@@ -89,6 +97,7 @@ def main() -> None:
     commands = sys.stdin.buffer
     order: Order = pickle.load(commands)  # noqa: S301 - from the worker that started this process
     logs.configure(order.loaded.settings.logs)
+    limit_memory(order.loaded.settings.jobs.memory_mb)
     logging.getLogger("tidegate.jobs").debug("job %s begins in process %d", order.claim.job.id, os.getpid())
     run(order, commands)
     logging.shutdown()
