@@ -186,6 +186,10 @@ def _tell(made: Made) -> None:
     for note in made.summary.notes:
         click.echo(f"note: {note}", err=True)
     _say(made.summary.rows, made.summary.drifted, len(made.summary.findings))
+    if made.summary.domain is not None:
+        from tidegate.control.monitoring.report_page import told_apart
+
+        click.echo(told_apart(made.summary.domain))
 
 
 def _say(rows: int, drifted: Sequence[str], broken: int) -> None:

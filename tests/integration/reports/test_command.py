@@ -66,6 +66,11 @@ def test_page_and_figures_of_two_files(folder: Path, made: subprocess.CompletedP
     assert made.returncode == 0, made.stderr
     assert "drifted: age" in made.stdout
     data: dict[str, Any] = json.loads((folder / "out" / "data.json").read_text())
+    domain = data["report"]["domain"]
+    assert domain["auc"]["low"] > 0.6
+    assert domain["columns"][0]["column"] == "age"
+    assert "A classifier tells" in made.stdout
+    assert "All columns together" in (folder / "out" / "page.html").read_text()
     by_column = {one["column"]: one for one in data["report"]["columns"]}
     assert by_column["age"]["tidegate"]["drifted"]
     assert by_column["age"]["evidently"]["drifted"]

@@ -129,8 +129,10 @@ def _validated(
             random_state=seed,
         )
         seen, truth = matrix[judge].copy(), is_new[judge]
+        known = matrix[learn]
+        known[:, np.isnan(known).all(axis=0)] = 0.0  # trees cannot bin a column without a value
         with threadpool_limits(1):  # trees so small lose more to waiting for each other than they win
-            trees = model.fit(matrix[learn], is_new[learn])
+            trees = model.fit(known, is_new[learn])
             area, influence = _area(trees, seen, truth)
             for place in range(len(kinds)):
                 column = seen[:, place].copy()

@@ -80,6 +80,7 @@ def work(task: Task) -> Mapping[str, Any]:
         "drifted": summary.drifted,
         "drifted_by_evidently": [one.column for one in columns],
         "broken": len(summary.findings),
+        "told_apart": None if summary.domain is None else summary.domain.auc.value,
     }
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from tidegate.errors import UserError
 
 if TYPE_CHECKING:
+    from tidegate.control.monitoring.classifier import Domain
     from tidegate.control.monitoring.reports import ColumnVerdict, Summary
 
 POLICY = (
@@ -52,11 +53,22 @@ def head(summary: Summary) -> str:
     if summary.findings:
         found = ((one.check, one.column, f"{one.count:,} of {one.rows:,} rows") for one in summary.findings)
         parts.append("<h2>Quality</h2>" + _table(("check", "column", "rows concerned"), found))
+    if summary.domain is not None:
+        parts.append(f"<h2>All columns together</h2><p>{escape(told_apart(summary.domain))}</p>")
     if summary.columns:
         drift = ((one.column, *_verdict(one.tidegate), *_verdict(one.evidently)) for one in summary.columns)
         names = ("column", "Tidegate", "statistic", "bound", "Evidently", "statistic", "bound")
         parts.append("<h2>Drift, by Tidegate and by Evidently</h2>" + _table(names, drift))
     return f'<div class="tidegate">{"".join(parts)}</div>'
+
+
+def told_apart(domain: Domain) -> str:
+    """What a classifier that tries to tell production from the reference can do."""
+    auc = domain.auc
+    figures = f"area {auc.value:.3f} ({auc.low:.3f} to {auc.high:.3f}; 0.5 is chance), p {domain.p_value:.2g}"
+    by = ", ".join(f"{one.column} ({one.drop:.3f})" for one in domain.columns)
+    sides = f"{domain.rows:,} rows and {domain.reference_rows:,} of the reference"
+    return f"A classifier tells {sides} apart with an {figures}" + (f"; most by {by}." if by else ".")
 
 
 def _facts(summary: Summary) -> str:

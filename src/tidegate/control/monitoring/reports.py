@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from tidegate.control.monitoring import profiles, report_page, rows
+from tidegate.control.monitoring.classifier import Domain, domain_auc
 from tidegate.control.monitoring.evidently_page import Compared, check_installed, draw, finite
 from tidegate.control.monitoring.frames import MOST_ROWS, Table, numbers_among, prepare, safe
 from tidegate.control.monitoring.profiles import Profile
@@ -20,7 +21,7 @@ from tidegate.monitor_plan import MonitorPlan
 ReportKind = Literal["drift", "quality", "summary"]
 MEDIA = "text/html; charset=utf-8"
 MOST_SHOWN_ALERTS = 50
-STEPS = 4
+STEPS = 5
 
 Tell = Callable[[int, int, str], None]
 
@@ -62,6 +63,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """Columns that have drifted by our own verdict."""
     findings: tuple[Finding, ...] = ()
     """Checks of quality that are broken."""
+    domain: Domain | None = None
+    """Of a summary: whether the rows can be told from the reference's as a whole, and by which columns."""
     alerts: tuple[Alert, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -159,17 +162,30 @@ def compose(
         window = profiles.fold(profile, None, table)
         results = check_drift(profile, window, plan.drift) if kind != "quality" else ()
         findings = check_quality(profile, window, plan.quality) if kind != "drift" else ()
-    tell(3, STEPS, "drawing the page")
+    domain, why = None, ""
+    if kind == "summary" and reference is not None:
+        tell(3, STEPS, "telling production from the reference")
+        domain, why = _domain(reference, production, seed)
+    tell(4, STEPS, "drawing the page")
     page = draw(prepared, drift=kind != "quality", quality=kind != "drift")
     summary = msgspec.structs.replace(
         about,
         columns=_side_by_side(results, page.compared),
         drifted=tuple(result.column for result in results if result.drifted),
         findings=tuple(one for one in findings if one.broken),
-        notes=(*about.notes, *prepared.notes, *page.left_out),
+        domain=domain,
+        notes=(*about.notes, *prepared.notes, *page.left_out, *([why] if why else [])),
     )
     tell(STEPS, STEPS, "done")
     return Made(summary, report_page.framed(page.html, report_page.head(summary)), page.metrics)
+
+
+def _domain(reference: Table, production: Table, seed: int) -> tuple[Domain | None, str]:
+    """Or why there is none."""
+    try:
+        return domain_auc(reference, production, seed), ""
+    except UserError as error:
+        return None, f"no domain classifier: {error}"
 
 
 def _side_by_side(ours: Sequence[ColumnResult], theirs: Sequence[Compared]) -> tuple[SideBySide, ...]:
