@@ -79,7 +79,7 @@ def test_without_drift_no_column_is_named() -> None:
 @pytest.mark.slow
 def test_a_column_without_a_value_is_no_reason_to_fail() -> None:
     rng = np.random.default_rng(7)
-    reference = {"empty": [None] * 100, "seldom": [1.0, *[math.nan] * 99], "age": rng.normal(size=100)}
+    reference: dict[str, Any] = {"empty": [None] * 100, "seldom": [1.0, *[math.nan] * 99], "age": rng.normal(size=100)}
     found = domain_auc(reference, reference | {"age": rng.normal(3.0, size=100)})
     assert found.columns[0].column == "age"
 
