@@ -48,18 +48,19 @@ format: install ## Rewrite the files in the house's format.
 	$(BIN)/ruff format .
 
 test: lint ## Run lint, types and all tests.
-	$(call pytest,-n $(PYTEST_WORKERS) --ignore tests/chaos --ignore tests/e2e)
+	$(call pytest,-n $(PYTEST_WORKERS) --dist worksteal --ignore tests/chaos --ignore tests/e2e)
 	@$(MAKE) --no-print-directory test-e2e
 	@$(MAKE) --no-print-directory test-chaos
 
 test-e2e: install ## Run the tests in a browser; apart, since Playwright keeps an event loop running.
-	$(call pytest,-n $(PYTEST_WORKERS) tests/e2e)
+	$(call pytest,-n $(PYTEST_WORKERS) --dist worksteal tests/e2e)
 
-test-chaos: install
-	$(call pytest,tests/chaos)
+test-chaos: install ## Run the tests that break things; those that need the machine for themselves run alone.
+	$(call pytest,-n $(PYTEST_WORKERS) --dist worksteal --ignore tests/chaos/test_overload.py tests/chaos)
+	$(call pytest,tests/chaos/test_overload.py)
 
 test-fast: install ## Run the tests that need less than a minute.
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) -m "not slow"
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal -m "not slow"
 
 bench: install ## Measure (10 minutes); the results are in benchmarks/results.
 	$(BIN)/python -m benchmarks

@@ -94,7 +94,7 @@ def test_a_registry_event_began_the_release_and_its_promotion_moved_the_alias(st
     registry = MlflowClient(f"http://127.0.0.1:{story.port + 2}")
     assert registry.get_model_version_by_alias("iris", "champion").version == "2"
     run = registry.get_run(str(registry.get_model_version("iris", "2").run_id))
-    assert run.data.metrics["accuracy"] > 0.85
+    assert run.data.metrics["holdout.accuracy"] > 0.85
 
 
 def test_users_are_answered_by_the_better_model_and_noticed_nothing(story: Story) -> None:

@@ -21,10 +21,10 @@ from tidegate.settings import Trust
 from tidegate.testing import models
 from tidegate.types import ModelRef
 
+pytestmark = pytest.mark.slow
+
 SIGNED = """
 import numpy as np
-
-pytestmark = pytest.mark.slow
 class Model:
     signature = {"inputs": {"x": {"datatype": "FP64", "shape": [-1, 2]}}, "outputs": {"y": "FP64"}}
 """
