@@ -8,14 +8,6 @@ import pytest
 
 from tests.services import shared, shared_folder
 
-_TOLD = (
-    "MLFLOW_TRACKING_URI",
-    "MLFLOW_REGISTRY_URI",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT",
-)
-
 
 @pytest.fixture(scope="session")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
@@ -32,11 +24,3 @@ def mlflow_on_postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
         (own / "database").write_text(database.replace("postgresql://", "postgresql+psycopg://"))
         with shared("mlflow", own) as url:
             yield url
-
-
-@pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a registry tells MLflow through the environment ends with the test."""
-    for name in _TOLD:
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)

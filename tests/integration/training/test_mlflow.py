@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.registry.conftest import clean_environment, mlflow_server
+from tests.integration.registry.conftest import mlflow_server
 from tests.integration.training.place import Place
 from tests.unit.control.training.tables import churn
 from tidegate.control.monitoring.profiles import decode
@@ -15,7 +15,7 @@ from tidegate.control.registry.base import open_registry
 from tidegate.control.training.champion import champion_of
 from tidegate.control.training.retraining import outcome_of, outcome_of_version
 
-__all__ = ["clean_environment", "mlflow_server"]
+__all__ = ["mlflow_server"]
 
 pytestmark = pytest.mark.slow
 
