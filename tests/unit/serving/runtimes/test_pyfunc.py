@@ -174,29 +174,24 @@ def test_damaged_descriptions(tmp_path: Path, text: str, says: str) -> None:
         load(tmp_path)
 
 
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A real registry on SQLite, with one model, one alias."""
+@pytest.fixture
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real registry on SQLite, with one model, one alias; told by the environment, since MLflow keeps what it is told
+    in the process for good."""
     import mlflow
     import mlflow.sklearn
 
-    folder = tmp_path_factory.mktemp("registry")
-    before = mlflow.get_tracking_uri()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
-        experiment = mlflow.create_experiment("tests", artifact_location=f"file://{folder}/artifacts")
-        with mlflow.start_run(experiment_id=experiment):
-            mlflow.sklearn.log_model(
-                models.iris_forest(3),
-                name="model",
-                registered_model_name="iris",
-                serialization_format="cloudpickle",
-                pip_requirements=["scikit-learn"],
-            )
-        mlflow.MlflowClient().set_registered_model_alias("iris", "champion", "1")
-        yield
-    mlflow.set_tracking_uri(before)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    experiment = mlflow.create_experiment("tests", artifact_location=f"file://{tmp_path}/artifacts")
+    with mlflow.start_run(experiment_id=experiment):
+        mlflow.sklearn.log_model(
+            models.iris_forest(3),
+            name="model",
+            registered_model_name="iris",
+            serialization_format="cloudpickle",
+            pip_requirements=["scikit-learn"],
+        )
+    mlflow.MlflowClient().set_registered_model_alias("iris", "champion", "1")
 
 
 @pytest.mark.usefixtures("registry")
