@@ -6,6 +6,7 @@ Frozen records; the data plane makes them, the store keeps them, the control pla
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -81,11 +82,13 @@ class Exposure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Feedback(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A label or an outcome, later than the prediction. ``(request_id, metric)`` is the key, or ``(unit, metric)`` where
-    no request is named: the first value counts, unless ``time`` of another is later."""
+    """A label or an outcome, later than the prediction. ``(request_id, row, metric)`` is the key, or ``(unit, metric)``
+    where no request is named: the first value counts, unless ``time`` of another is later."""
 
     metric: str
     request_id: str = ""
+    row: int | None = None
+    """Of the request, from 0; without one it is about the request, and its row where it had one only."""
     unit: str = ""
     endpoint: str = ""
     value: float | None = None
@@ -115,6 +118,19 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     models: Mapping[str, Mapping[str, str]] = {}
     """Endpoint -> variant -> version in force."""
     draining: bool = False
+
+
+_decode_outputs = msgspec.json.Decoder(dict[str, list[Any]]).decode
+
+
+@lru_cache(maxsize=4)
+def outputs_of(raw: bytes) -> Mapping[str, Sequence[Any]]:
+    """The outputs of an event, one value a row; nothing where they were left out because they were too large, or are no
+    JSON. The last ones are remembered, since the labels of a request's rows come one after another. Not to be changed."""
+    try:
+        return _decode_outputs(raw)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return {}
 
 
 def label_of(value: Any, labels: Sequence[str] = ()) -> str:

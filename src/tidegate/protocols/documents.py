@@ -111,6 +111,13 @@ _FEEDBACK_EXAMPLES: Document = {
         "summary": "the true class of one prediction",
         "value": {"request_id": "6f1c…", "metric": "accuracy", "label": "setosa"},
     },
+    "rows": {
+        "summary": "the true classes of a request with several rows",
+        "value": [
+            {"request_id": "6f1c…", "row": 0, "metric": "accuracy", "label": "setosa"},
+            {"request_id": "6f1c…", "row": 1, "metric": "accuracy", "label": "virginica"},
+        ],
+    },
     "outcomes": {
         "summary": "what units did later",
         "value": [
@@ -124,7 +131,7 @@ FEEDBACK: Document = {
     "tags": ["feedback"],
     "summary": "Send labels and outcomes of earlier predictions",
     "description": "One object, or a list of them. What is answered with 200 is durable; sending it again changes nothing: "
-    "request_id and metric, or unit and metric, are the key, and of several values the one with the latest time counts. "
+    "request_id, row and metric, or unit and metric, are the key, and of several values the one with the latest time counts. "
     "Rows are counted from 0 in errors.",
     "requestBody": {
         "required": True,

@@ -18,7 +18,8 @@ MOST_ROWS = 10_000
 LONGEST = 256
 """Characters of an id, a unit, a metric, an endpoint or a label."""
 _MOST_ERRORS = 20
-_FIELDS = ("request_id", "unit", "metric", "value", "label", "time", "endpoint")
+_ROWS_OF_REQUEST = 1_000_000
+_FIELDS = ("request_id", "row", "unit", "metric", "value", "label", "time", "endpoint")
 _LATEST = 1e11
 """Seconds since the epoch; a larger number is meant in milliseconds."""
 
@@ -89,10 +90,13 @@ def _row(item: Any, now: float) -> Feedback:
         raise _Wrong("metric", "is needed: the name of what was measured, such as accuracy or converted")
     if not (texts.get("request_id") or texts.get("unit")):
         raise _Wrong("request_id", "is needed, or else unit: whose outcome this is")
+    if "row" in given and not texts.get("request_id"):
+        raise _Wrong("row", "is one of a request: say its request_id too")
     if ("value" in given) == ("label" in given):
         raise _Wrong("value", "send either value, a number, or label, the true class")
     return Feedback(
         **texts,
+        row=_place(given["row"]) if "row" in given else None,
         value=_number(given["value"]) if "value" in given else None,
         label=_label(given["label"]) if "label" in given else None,
         time=_time(given["time"]) if "time" in given else now,
@@ -105,6 +109,12 @@ def _text(name: str, value: Any) -> str:
         raise _Wrong(name, f"expected text, got {_show(value)}")
     if len(value) > LONGEST:
         raise _Wrong(name, f"at most {LONGEST} characters, got {len(value)}")
+    return value
+
+
+def _place(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _ROWS_OF_REQUEST:
+        raise _Wrong("row", f"expected a whole number from 0, got {_show(value)}")
     return value
 
 

@@ -63,6 +63,12 @@ _FEEDBACK: Schema = {
     "additionalProperties": False,
     "properties": {
         "request_id": {**_NAME, "description": "Of the prediction: X-Request-Id of its answer."},
+        "row": {
+            "type": ["integer", "null"],
+            "minimum": 0,
+            "exclusiveMaximum": 1_000_000,
+            "description": "Of the request, from 0, where it had several.",
+        },
         "unit": {**_NAME, "description": "Whose outcome it is, where it belongs to no single prediction."},
         "metric": {"type": "string", "minLength": 1, "maxLength": 256, "description": "What was measured."},
         "value": {"type": ["number", "boolean", "null"], "description": "Binary outcomes are 0 and 1."},

@@ -70,9 +70,9 @@ class Events(Repository):
             yield event_of(row)
 
     def made(self, endpoint: str, start: float, end: float) -> dict[tuple[str, str], int]:
-        """How many were kept of [start, end), by variant and version, without forced ones."""
+        """How many rows were kept of [start, end), by variant and version, without forced ones."""
         query = (
-            select(events.c.variant, events.c.version, func.count())
+            select(events.c.variant, events.c.version, func.sum(events.c.rows))
             .where(events.c.endpoint == endpoint, events.c.time >= start, events.c.time < end)
             .where(events.c.forced.is_(False))
             .group_by(events.c.variant, events.c.version)

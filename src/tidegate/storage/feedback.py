@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
+import msgspec
 from sqlalchemy import ColumnElement, LargeBinary, Select, and_, case, func, literal, or_, select, true, union
 
 from tidegate.errors import InvalidInput
@@ -18,10 +20,13 @@ from tidegate.storage.tables import events, exposures, feedback
 
 COLUMNS = tuple(feedback.c[name] for name in Feedback.__struct_fields__)
 NOTHING = literal(b"", LargeBinary)
-ANSWERS = {"inputs": NOTHING}
-LIGHT = ANSWERS | {"outputs": case((feedback.c.value.is_(None), events.c.outputs), else_=NOTHING)}
-ANSWER_COLUMNS = tuple(ANSWERS.get(column.name, column) for column in EVENT_COLUMNS)
-LIGHT_COLUMNS = tuple(LIGHT.get(column.name, column) for column in EVENT_COLUMNS)
+ONE_ROW = events.c.rows == 1
+ANSWERS = {"inputs": NOTHING, "outputs": case((ONE_ROW, events.c.outputs), else_=NOTHING)}
+LIGHT = ANSWERS | {"outputs": case((and_(ONE_ROW, feedback.c.value.is_(None)), events.c.outputs), else_=NOTHING)}
+ANSWER_COLUMNS = (events.c.id, *(ANSWERS.get(column.name, column) for column in EVENT_COLUMNS))
+LIGHT_COLUMNS = (events.c.id, *(LIGHT.get(column.name, column) for column in EVENT_COLUMNS))
+REMEMBERED = 16
+"""Outputs of requests with several rows; these come once, not with each of their labels."""
 ROWS_AT_ONCE = 1000
 TOLERANCE = 1.0
 """Seconds that an outcome may seem older than its exposure: senders round their times."""
@@ -83,7 +88,7 @@ class FeedbackRepository(Repository):
             .where(events.c.request_id != "", feedback.c.endpoint.in_(("", endpoint)), ~_sent_before().exists())
             .order_by(events.c.time, events.c.id)
         )
-        return self._labelled(query)
+        return self._labelled(query, answers)
 
     def arrived(self, endpoint: str, metric: str, since: float, until: float) -> Iterator[Labelled]:
         """As ``labels`` with the answers, for feedback that *came* in [since, until), in the order of its coming. What was
@@ -97,7 +102,7 @@ class FeedbackRepository(Repository):
             .where(feedback.c.request_id != "", feedback.c.endpoint.in_(("", endpoint)), ~_sent_before().exists())
             .order_by(feedback.c.received, feedback.c.id)
         )
-        return self._labelled(query)
+        return self._labelled(query, answers=True)
 
     def times(self, endpoint: str, metric: str, since: float) -> Iterator[tuple[float, float]]:
         """When the prediction was made and when its label came, of labels that came at ``since`` or later."""
@@ -111,10 +116,18 @@ class FeedbackRepository(Repository):
         rows = self._connection.execute(query.execution_options(yield_per=ROWS_AT_ONCE))
         return ((made, came) for made, came in rows)
 
-    def _labelled(self, query: Select[Any]) -> Iterator[Labelled]:
+    def _labelled(self, query: Select[Any], answers: bool) -> Iterator[Labelled]:
         wide = len(COLUMNS)
+
+        @lru_cache(REMEMBERED)
+        def outputs(id: int) -> bytes:  # noqa: A002
+            return bytes(self._connection.execute(select(events.c.outputs).where(events.c.id == id)).scalar_one())
+
         for row in self._connection.execute(query.execution_options(yield_per=ROWS_AT_ONCE)):
-            yield Labelled(_feedback(row[:wide]), event_of(row[wide:]))
+            told, event = _feedback(row[:wide]), event_of(row[wide + 1 :])
+            if event.rows > 1 and (answers or told.value is None):
+                event = msgspec.structs.replace(event, outputs=outputs(row[wide]))
+            yield Labelled(told, event)
 
     def outcomes(self, experiment: str, metric: str, before: bool = False) -> list[tuple[str, str, float]]:
         """(variant, unit, value) of units with an exposure, for values that happened after it; with ``before`` those
@@ -213,9 +226,10 @@ def _values(place: int, one: Feedback) -> dict[str, Any]:
         raise InvalidInput("value and time must be finite numbers", (place,))
     request_id, unit = clean(one.request_id), clean(one.unit)
     return {
-        "key": f"request:{request_id}" if request_id else f"unit:{unit}",
+        "key": _key(request_id, one.row, unit),
         "metric": clean(one.metric),
         "request_id": request_id,
+        "row": one.row if request_id else None,
         "unit": unit,
         "endpoint": clean(one.endpoint),
         "value": one.value,
@@ -223,3 +237,9 @@ def _values(place: int, one: Feedback) -> dict[str, Any]:
         "time": time,
         "received": one.received,
     }
+
+
+def _key(request_id: str, row: int | None, unit: str) -> str:
+    if not request_id:
+        return f"unit:{unit}"
+    return f"request:{request_id}" if row is None else f"row:{row}:{request_id}"

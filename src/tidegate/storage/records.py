@@ -52,6 +52,14 @@ class Labelled(msgspec.Struct, frozen=True):
     feedback: Feedback
     event: PredictionEvent
 
+    @property
+    def row(self) -> int | None:
+        """Which of the request's rows; None where that is not said and there are several, or where it had none such."""
+        row = self.feedback.row
+        if row is None:
+            return 0 if self.event.rows == 1 else None
+        return row if 0 <= row < self.event.rows else None
+
 
 class ReleaseRow(msgspec.Struct, frozen=True):
     """``body`` is the JSON of a Release; ``open`` is true until it has ended."""

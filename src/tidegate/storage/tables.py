@@ -127,6 +127,7 @@ feedback = Table(
     Column("key", Text, nullable=False),
     Column("metric", Text, nullable=False),
     Column("request_id", Text, nullable=False),
+    Column("row", Number),
     Column("unit", Text, nullable=False),
     Column("endpoint", Text, nullable=False),
     Column("value", Float),

@@ -22,7 +22,7 @@ class MemorySink:
         self.events: list[PredictionEvent] = []
         self._windows: dict[tuple[str, int, str, str], VariantWindow] = {}
         self._exposures: dict[tuple[str, str], Exposure] = {}
-        self._feedback: dict[tuple[str, str], Feedback] = {}
+        self._feedback: dict[tuple[str, int | None, str], Feedback] = {}
 
     @property
     def windows(self) -> list[VariantWindow]:
@@ -55,7 +55,7 @@ class MemorySink:
         self._reach()
         before = len(self._feedback)
         for row in rows:
-            self._feedback.setdefault((row.request_id or row.unit, row.metric), row)
+            self._feedback.setdefault((row.request_id or row.unit, row.row, row.metric), row)
         return len(self._feedback) - before
 
     def close(self) -> None:

@@ -99,6 +99,14 @@ def test_labels_may_be_numbers_texts_and_truths(label: Any, text: str) -> None:
     assert read({**ROW, "label": label})[0].label == text
 
 
+async def test_each_row_of_a_request_has_its_own_label(routes: list[Route], sink: MemorySink) -> None:
+    rows = [{**ROW, "row": row, "label": str(row)} for row in (0, 1)]
+    assert await send_json(routes, "POST", "/feedback", rows) == (200, {"accepted": 2, "duplicates": 0})
+    assert await send_json(routes, "POST", "/feedback", rows) == (200, {"accepted": 0, "duplicates": 2})
+    assert [(one.row, one.label) for one in sink.labels] == [(0, "0"), (1, "1")]
+    assert read({**ROW, "row": None})[0].row is None
+
+
 def test_values_may_be_truths() -> None:
     values = [read({"unit": "u", "metric": "m", "value": value})[0].value for value in (True, False, 3, -2.5)]
     assert values == [1.0, 0.0, 3.0, -2.5]
@@ -118,6 +126,11 @@ WRONG: Sequence[tuple[Any, list[str | int], str]] = [
     ({**ROW, "metric": "m" * 300}, ["metric"], "at most 256 characters, got 300"),
     ({**ROW, "label": "m" * 300}, ["label"], "1 to 256 characters, got 300"),
     ({**ROW, "label": []}, ["label"], "got a list"),
+    ({**ROW, "row": -1}, ["row"], "a whole number from 0, got -1"),
+    ({**ROW, "row": 1_000_000}, ["row"], "a whole number from 0"),
+    ({**ROW, "row": 1.5}, ["row"], "a whole number from 0, got 1.5"),
+    ({**ROW, "row": True}, ["row"], "a whole number from 0, got True"),
+    ({"unit": "u", "metric": "m", "value": 1, "row": 0}, ["row"], "say its request_id too"),
     ({"unit": "u", "metric": "m", "value": "high"}, ["value"], "expected a number, true or false, got 'high'"),
     ({**ROW, "time": 1.7e12}, ["time"], "seconds since 1970"),
     ({**ROW, "time": "yesterday"}, ["time"], "ISO 8601"),

@@ -68,6 +68,8 @@ def test_the_key_is_the_request_or_the_unit(store: Store) -> None:
     assert add(store, an_outcome(unit="a"), an_outcome(request_id="a"), an_outcome(unit="a", metric="left")) == 3
     assert add(store, an_outcome(unit="b", request_id="a"), an_outcome(unit="a"), an_outcome(unit="a")) == 0
     assert add(store, *(an_outcome(START + n, unit="c", value=n) for n in (2, 3, 1))) == 1
+    assert add(store, *(an_outcome(request_id="a", row=row) for row in (0, 1, 0))) == 2, "each row has its own"
+    assert add(store, an_outcome(unit="a", row=7), an_outcome(request_id="a", row=1)) == 0, "a unit has no rows"
 
 
 def test_without_a_time_it_happened_when_it_came(store: Store) -> None:
@@ -252,3 +254,29 @@ def test_answers_come_beside_numbers_where_they_are_wanted(store: Store) -> None
     assert light == [b"", b'{"label":["setosa"]}']
     assert [one.event.outputs for one in whole] == [b'{"label":["setosa"]}'] * 2
     assert not any(one.event.inputs for one in whole)
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_what_was_answered_for_several_rows_is_read_once(store: Store, answers: bool) -> None:
+    """Beside each of its labels it would be as many times as large as it is."""
+    outputs = b'{"predictions":[%s]}' % b",".join([b"0.5"] * 500)
+    with store.begin() as unit:
+        unit.events.add([an_event("r1", rows=500, outputs=outputs), an_event("r2", time=START + 1)])
+    add(store, *(an_outcome(request_id="r1", row=row, value=None, label="1") for row in range(400)))
+    add(store, *(an_outcome(request_id="r1", row=row, value=1.0) for row in range(400, 500)))
+    add(store, an_outcome(request_id="r2", value=None, label="setosa"))
+    read: list[str] = []
+
+    def remember(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        read.append(statement)
+
+    event.listen(store.engine, "before_cursor_execute", remember)
+    with store.read() as unit:
+        found = [*unit.feedback.labels("iris", "bought", START, START + 9, answers=answers)]
+        assert len([one for one in read if "SELECT events.outputs" in one]) == 1
+        assert len([*unit.feedback.arrived("iris", "bought", START - 9, START + 9)]) == len(found)
+    event.remove(store.engine, "before_cursor_execute", remember)
+    assert sorted(one.row for one in found[:-1] if one.row is not None) == [*range(500)]
+    assert [one.event.outputs for one in found[:400]] == [outputs] * 400
+    assert [one.event.outputs for one in found[400:-1]] == [outputs if answers else b""] * 100
+    assert found[-1].event.outputs == b'{"label":["setosa"]}'

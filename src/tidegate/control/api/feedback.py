@@ -12,7 +12,7 @@ from tidegate.control.api import examples
 from tidegate.control.api.calls import Answer, Call, Operating, Predicting, body_of, give
 from tidegate.control.api.documents import documented
 from tidegate.errors import InvalidInput
-from tidegate.observations import Feedback
+from tidegate.observations import Feedback, label_of
 
 if TYPE_CHECKING:
     from tidegate.storage.store import Unit
@@ -20,18 +20,22 @@ if TYPE_CHECKING:
 router = APIRouter(prefix="/api/v1/feedback", tags=["feedback"])
 
 Text = Annotated[str, Meta(max_length=256)]
+Row = Annotated[int, Meta(ge=0, lt=1_000_000)]
 Number = Annotated[float, Meta(ge=-1e300, le=1e300)]
 
 
 class FeedbackIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A ``value`` or a ``label`` for a ``request_id``, or for a ``unit`` of an experiment."""
+    """A ``value`` or a ``label`` for a ``request_id``, for one ``row`` of it (from 0), or for a ``unit`` of an
+    experiment."""
 
     metric: Annotated[str, Meta(min_length=1, max_length=128)]
     request_id: Text = ""
+    row: Row | None = None
     unit: Text = ""
     endpoint: Text = ""
     value: Number | None = None
-    label: Text | None = None
+    label: Annotated[str, Meta(min_length=1, max_length=256)] | bool | int | float | None = None
+    """The true class: text, a number, true or false."""
     time: Annotated[float, Meta(ge=0, le=1e11)] = 0.0
     """When it happened, in seconds since the epoch; now, if absent."""
 
@@ -73,10 +77,11 @@ def send(call: Predicting, asked: Annotated[FeedbackIn | Several, Depends(body_o
         Feedback(
             metric=one.metric,
             request_id=one.request_id,
+            row=one.row,
             unit=one.unit,
             endpoint=one.endpoint or only,
             value=one.value,
-            label=one.label,
+            label=None if one.label is None else label_of(one.label),
             time=one.time or now,
             received=now,
         )
@@ -105,6 +110,8 @@ def counts(call: Operating) -> Response:
 def _check(call: Call, index: int, one: FeedbackIn) -> None:
     if not one.request_id and not one.unit:
         raise InvalidInput("feedback needs a request_id or a unit", (index, "request_id"))
+    if one.row is not None and not one.request_id:
+        raise InvalidInput("a row is one of a request: feedback needs its request_id", (index, "request_id"))
     if one.value is None and one.label is None:
         raise InvalidInput("feedback needs a value or a label", (index, "value"))
     if one.endpoint:

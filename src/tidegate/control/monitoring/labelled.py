@@ -4,8 +4,8 @@ Only one window is kept at a time, so the streams come in the order of the time 
 of predictions, ``feedback.arrived`` for windows of arrival, ``events.answers`` for estimates. Forced requests are left out,
 as in all of monitoring: whoever sends them is looking at something.
 
-A label belongs to a request: it counts where the request had one row. What came as a number is compared with
-``predictions``, what came as a text with ``labels`` where the model has them.
+A label belongs to a row of a request; one that names no row counts where the request had one only. What came as a number
+is compared with ``predictions``, what came as a text with ``labels`` where the model has them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tidegate.control.monitoring import estimate
 from tidegate.control.monitoring.performance import MOST_CLASSES, Task, measure
 from tidegate.control.monitoring.records import Performance
 from tidegate.monitor_plan import PerformancePlan
-from tidegate.observations import PredictionEvent
+from tidegate.observations import PredictionEvent, outputs_of
 from tidegate.storage.records import Labelled
 
 MOST_LABELS = 50_000
@@ -31,7 +31,6 @@ Key = tuple[str, str]
 """Variant and version."""
 
 Kept = TypeVar("Kept")
-_decode = msgspec.json.Decoder(dict[str, list[Any]]).decode
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -63,10 +62,12 @@ def performances(
     """Of each window, variant and version with a label that counts; in the order of time. ``classes`` are the models' own
     names, where they are known. ``made(start, end)`` counts predictions, as ``events.made`` does."""
 
-    def read(one: Labelled) -> tuple[float, PredictionEvent, Pair | None]:
-        return (one.event.time if basis == "prediction" else one.feedback.received), one.event, pair_of(one)
+    def read() -> Iterator[Counted]:
+        for one in labelled:
+            if (pair := pair_of(one)) is not None:
+                yield (one.event.time if basis == "prediction" else one.feedback.received), one.event, pair
 
-    for start, groups in _windows(map(read, labelled), endpoint, seconds):
+    for start, groups in _windows(read(), endpoint, seconds):
         count = made(start, start + seconds) if made else {}
         for key, group in sorted(groups.items()):
             names = (classes or {}).get(key, ())
@@ -103,13 +104,16 @@ def estimates(
 ) -> Iterator[Performance]:
     """What the scores of each window let expect, for classifiers whose scores are probabilities; basis ``estimated``."""
 
-    def read(event: PredictionEvent) -> tuple[float, PredictionEvent, Pair | None]:
-        answer = answer_of(event)
-        if answer is None or not answer.scores:
-            return event.time, event, None
-        return event.time, event, Pair("", answer.label or answer.prediction, answer.scores, True)
+    def read() -> Iterator[Counted]:
+        for event in events:
+            for row in range(event.rows):
+                answer = answer_of(event, row)
+                if answer is None:
+                    break
+                if answer.scores:
+                    yield event.time, event, Pair("", answer.label or answer.prediction, answer.scores, True)
 
-    for start, groups in _windows(map(read, events), endpoint, seconds):
+    for start, groups in _windows(read(), endpoint, seconds):
         for key, group in sorted(groups.items()):
             found = estimate.expected(
                 scores_of(group.kept),
@@ -135,7 +139,7 @@ def estimates(
 
 def pair_of(one: Labelled) -> Pair | None:
     """None where the label says nothing about a prediction that is known."""
-    answer = answer_of(one.event)
+    answer = None if one.row is None else answer_of(one.event, one.row)
     if answer is None:
         return None
     classes = bool(answer.scores) or answer.label is not None or not isinstance(answer.prediction, float)
@@ -147,17 +151,13 @@ def pair_of(one: Labelled) -> Pair | None:
     return Pair(one.feedback.label, predicted, answer.scores, classes)
 
 
-def answer_of(event: PredictionEvent) -> Answer | None:
-    """None for several rows, for outputs that were not kept, and for answers that are no single value."""
-    if event.rows != 1 or event.forced:
+def answer_of(event: PredictionEvent, row: int) -> Answer | None:
+    """None for outputs that were not kept, and for answers that are no single value."""
+    if event.forced:
         return None
-    try:
-        outputs = _decode(event.outputs)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return None
-    first = {name: values[0] for name, values in outputs.items() if values}
-    label, scores = first.pop("labels", None), _scores(first.pop("scores", None))
-    prediction = first.get("predictions", next(iter(first.values()), label))
+    own = {name: values[row] for name, values in outputs_of(event.outputs).items() if row < len(values)}
+    label, scores = own.pop("labels", None), _scores(own.pop("scores", None))
+    prediction = own.get("predictions", next(iter(own.values()), label))
     if isinstance(prediction, list | dict) or prediction is None:
         return None
     return Answer(prediction, None if label is None else str(label), scores)
@@ -193,6 +193,10 @@ def _is_number(value: str | float) -> bool:
         return False
 
 
+Counted = tuple[float, PredictionEvent, Pair]
+"""When it counts, the prediction, and its row's answer beside the truth."""
+
+
 class _Sample(Generic[Kept]):
     """At most ``most`` of what comes, each with the same chance (reservoir sampling); the same every time."""
 
@@ -211,11 +215,11 @@ class _Sample(Generic[Kept]):
 
 
 def _windows(
-    read: Iterable[tuple[float, PredictionEvent, Pair | None]], endpoint: str, seconds: float
+    counted: Iterable[Counted], endpoint: str, seconds: float
 ) -> Iterator[tuple[float, dict[Key, _Sample[Pair]]]]:
     current, groups = -math.inf, dict[Key, _Sample[Pair]]()
-    for time, event, pair in read:
-        if pair is None or event.endpoint != endpoint:
+    for time, event, pair in counted:
+        if event.endpoint != endpoint:
             continue
         start = math.floor(time / seconds) * seconds
         if start != current:

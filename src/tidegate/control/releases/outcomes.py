@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
-
-import msgspec
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 
 from tidegate.control.analysis.means import Moments
 from tidegate.control.releases.history import entry_of
 from tidegate.control.releases.look import Measured
 from tidegate.control.releases.release import Release
-from tidegate.observations import label_of
+from tidegate.observations import PredictionEvent, label_of, outputs_of
 from tidegate.section import seconds_of
 from tidegate.settings import OutcomeGuardrail
 from tidegate.storage.records import Labelled
@@ -30,14 +29,26 @@ def measured(unit: Unit, release: Release, index: int, rail: OutcomeGuardrail, n
     until = now - seconds_of(rail.wait)
     steps = [entry.snapshot for row in unit.releases.events(release.id) if (entry := entry_of(row)).snapshot]
     strata: dict[int, tuple[Running, Running]] = {}
-    for one in unit.feedback.labels(release.endpoint, rail.metric, release.began, until):
-        if one.event.variant not in _SIDES or one.event.forced or one.event.snapshot < release.first:
+    found = unit.feedback.labels(release.endpoint, rail.metric, release.began, until)
+    for event, value in by_request(found):
+        if event.variant not in _SIDES or event.forced or event.snapshot < release.first:
             continue
-        value = value_of(one)
-        if value is not None:
-            sides = strata.setdefault(bisect_right(steps, one.event.snapshot), (Running(), Running()))
-            sides[_SIDES.index(one.event.variant)].add(value)
+        sides = strata.setdefault(bisect_right(steps, event.snapshot), (Running(), Running()))
+        sides[_SIDES.index(event.variant)].add(value)
     return Measured(index, *side_by_side([(base.moments, cand.moments) for base, cand in strata.values()]))
+
+
+def by_request(labelled: Iterable[Labelled]) -> Iterator[tuple[PredictionEvent, float]]:
+    """One value a request, the mean of its rows': its rows got their variant together, so they are no evidence of their
+    own each."""
+    for _, rows in groupby(labelled, lambda one: (one.event.request_id, one.event.time)):
+        event, values = None, []
+        for one in rows:
+            if (value := value_of(one)) is not None:
+                event = one.event
+                values.append(value)
+        if event is not None:
+            yield event, math.fsum(value / len(values) for value in values)
 
 
 def side_by_side(steps: Sequence[tuple[Moments, Moments]]) -> tuple[Moments, Moments]:
@@ -83,16 +94,15 @@ def value_of(labelled: Labelled) -> float | None:
     """The number that was sent, or whether the predicted label is the true one; None where neither can be told."""
     if labelled.feedback.value is not None:
         return max(-_LARGEST, min(labelled.feedback.value, _LARGEST))
-    if labelled.feedback.label is None or labelled.event.rows != 1:
+    if labelled.feedback.label is None or labelled.row is None:
         return None
-    predicted = _predicted(labelled.event.outputs)
+    predicted = _predicted(labelled.event.outputs, labelled.row)
     return None if predicted is None else float(predicted == label_of(labelled.feedback.label))
 
 
-def _predicted(outputs: bytes) -> str | None:
-    try:
-        named = msgspec.json.decode(outputs, type=dict[str, list[object]])
-    except (msgspec.MsgspecError, UnicodeDecodeError):  # left out because it was too large, or no JSON
-        return None
+def _predicted(outputs: bytes, row: int) -> str | None:
+    named = outputs_of(outputs)
     values = next((named[name] for name in _NAMES if name in named), next(iter(named.values()), None))
-    return label_of(values[0]) if values and not isinstance(values[0], list | dict) else None
+    if not values or row >= len(values) or isinstance(values[row], list | dict):
+        return None
+    return label_of(values[row])

@@ -1,7 +1,7 @@
 """Labelled rows of production: what was asked, and what turned out to be true.
 
-A prediction counts once, however often its request was sent, and only when somebody sent the truth about it and it had one
-row: of a request with several nobody knows which one the label is about. The newest rows are held out, and of these none
+A row counts once, however often its request was sent, and only when somebody sent the truth about it: a label that names no
+row is about the only one, and says nothing where there were several. The newest rows are held out, and of these none
 that the champion was trained on. No row is trained on that is held out, nor one with the same features or of the same unit
 as one that is.
 """
@@ -9,6 +9,7 @@ as one that is.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -33,7 +34,7 @@ TIME, UNIT = "__time__", "__unit__"
 
 
 class Production(msgspec.Struct, frozen=True, kw_only=True):
-    """``frame``: inputs by name, the target as it was sent, ``TIME`` and ``UNIT``. ``predictions``: sampled ones of the same
+    """``frame``: inputs by name, the target as it was sent, ``TIME`` and ``UNIT``. ``predictions``: sampled rows of the same
     time, with a label or without. ``unseen``: the champion was trained on none of those made then or later."""
 
     frame: Any
@@ -59,21 +60,30 @@ def labelled(
 
     with store.read() as unit:
         truths = {
-            one.event.request_id: truth
+            (one.event.request_id, one.row): truth
             for one in unit.feedback.labels(endpoint, metric, since, until)
-            if one.event.rows == 1 and (truth := _truth(one.feedback.label, one.feedback.value)) is not None
+            if one.row is not None and (truth := _truth(one.feedback.label, one.feedback.value)) is not None
         }
-        newest = list(truths)[-MOST_ROWS:]
-        events = unit.events.by_request_ids(newest)
+        newest = list(truths.items())[-MOST_ROWS:]
+        events = unit.events.by_request_ids([request for (request, _), _ in newest])
         predictions = sum(unit.events.made(endpoint, since, until).values())
-    found = [events[name] for name in newest if name in events and events[name].endpoint == endpoint]
-    table = table_of(found, names)
+    ours = {name: event for name, event in events.items() if event.endpoint == endpoint}
+    table = table_of(ours.values(), names)
     if table.unreadable:
-        found = [event for event in found if not table_of([event], names).unreadable]
-        table = table_of(found, names)
-    given = {TIME: [event.time for event in found], UNIT: [event.unit or event.request_id for event in found]}
-    given[target] = [truths[event.request_id] for event in found]
-    inputs = {name: values for name, values in table.items() if name not in ("prediction", "score")}
+        ours = {name: event for name, event in ours.items() if not table_of([event], names).unreadable}
+        table = table_of(ours.values(), names)
+    first = dict(zip(ours, accumulate((event.rows for event in ours.values()), initial=0), strict=False))
+    found = [(ours[name], first[name] + row, truth) for (name, row), truth in newest if name in ours]
+    inputs = {
+        name: [values[place] for _, place, _ in found]
+        for name, values in table.items()
+        if name not in ("prediction", "score")
+    }
+    given = {
+        TIME: [event.time for event, _, _ in found],
+        UNIT: [event.unit or event.request_id for event, _, _ in found],
+        target: [truth for _, _, truth in found],
+    }
     return Production(frame=pandas.DataFrame({**inputs, **given}), predictions=predictions)
 
 

@@ -129,25 +129,31 @@ def test_feedback_is_kept_and_counted(plane: Plane) -> None:
         one,
         {"request_id": "q2", "metric": "accuracy", "value": 1.0},
         {"unit": "u1", "metric": "bought", "value": 0},
+        {"request_id": "q1", "row": 1, "metric": "accuracy", "label": 2.0},
     ]
     assert plane.client.post("/api/v1/feedback", json=one, headers=predict).json() == {"accepted": 1, "duplicates": 0}
     assert plane.client.post("/api/v1/feedback", json=several, headers=predict).json() == {
-        "accepted": 2,
+        "accepted": 3,
         "duplicates": 1,
     }
+    with plane.store.read() as unit:
+        sent = [one.feedback for one in unit.feedback.labels("iris", "accuracy", 0.0, 9.0)]
+    assert {(one.row, one.label) for one in sent} == {(None, "setosa"), (1, "2")}
     counts = plane.client.get("/api/v1/feedback", headers=operate).json()
-    assert counts["by_metric"] == {"accuracy": 2, "bought": 1}
+    assert counts["by_metric"] == {"accuracy": 3, "bought": 1}
     assert counts["unknown"] >= 1
     for endpoints in (("iris",), ("iris", "churn")):
         of_some = plane.headers("operate", endpoints=endpoints)
-        sent = {"request_id": "q3", "metric": "left", "value": 1.0, "endpoint": "iris"}
-        plane.client.post("/api/v1/feedback", json=sent, headers=predict)
+        left = {"request_id": "q3", "metric": "left", "value": 1.0, "endpoint": "iris"}
+        plane.client.post("/api/v1/feedback", json=left, headers=predict)
         answer = plane.client.get("/api/v1/feedback", headers=of_some).json()
         assert answer == {"total": 1, "unknown": 1, "by_metric": {"left": 1}}
     mistakes: list[Any] = [
         {"metric": "a"},
         {"metric": "a", "request_id": "q"},
         {"metric": "", "request_id": "q", "value": 1},
+        {"metric": "a", "unit": "u", "row": 0, "value": 1},
+        {"metric": "a", "request_id": "q", "row": -1, "value": 1},
         [],
     ]
     for wrong in mistakes:

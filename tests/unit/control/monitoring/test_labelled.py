@@ -23,12 +23,21 @@ YES = b'{"predictions":[1],"labels":["yes"],"scores":[[0.2,0.8]]}'
 NO = b'{"predictions":[0],"labels":["no"],"scores":[[0.7,0.3]]}'
 
 
+BOTH = b'{"predictions":[1,0],"labels":["yes","no"],"scores":[[0.2,0.8],[0.7,0.3]]}'
+
+
 def a_label(
-    truth: str | float | None, outputs: bytes = YES, time: float = START, late: float = HOUR, **event: Any
+    truth: str | float | None,
+    outputs: bytes = YES,
+    time: float = START,
+    late: float = HOUR,
+    row: int | None = None,
+    **event: Any,
 ) -> Labelled:
     text = truth if isinstance(truth, str) else None
     value = truth if isinstance(truth, float) else None
-    feedback = Feedback(metric="label", request_id="r", label=text, value=value, time=time, received=time + late)
+    known: dict[str, Any] = {"metric": "label", "request_id": "r", "row": row, "time": time, "received": time + late}
+    feedback = Feedback(label=text, value=value, **known)
     return Labelled(feedback, an_event("r", endpoint="churn", time=time, outputs=outputs, **event))
 
 
@@ -56,7 +65,7 @@ def windows(*labels: Labelled, **given: Any) -> list[Performance]:
     ],
 )
 def test_what_was_answered(outputs: bytes, answer: Answer | None) -> None:
-    assert answer_of(a_label("yes", outputs).event) == answer
+    assert answer_of(a_label("yes", outputs).event, 0) == answer
 
 
 @pytest.mark.parametrize(
@@ -68,6 +77,12 @@ def test_what_was_answered(outputs: bytes, answer: Answer | None) -> None:
         (a_label("2", b'{"predictions":[2]}'), Pair("2", 2, (), True)),
         (a_label(None), None),
         (a_label("yes", rows=2), None),
+        (a_label("no", BOTH, rows=2, row=1), Pair("no", "no", (0.7, 0.3), True)),
+        (a_label("no", BOTH, rows=2, row=0), Pair("no", "yes", (0.2, 0.8), True)),
+        (a_label("no", BOTH, rows=2, row=2), None),
+        (a_label("no", BOTH, rows=3, row=2), None),
+        (a_label("yes", row=0), Pair("yes", "yes", (0.2, 0.8), True)),
+        (a_label("yes", row=1), None),
         (a_label("yes", forced=True), None),
         (a_label("yes", b""), None),
     ],
@@ -167,6 +182,10 @@ def test_estimates_without_labels() -> None:
     assert (one.basis, one.labels, one.predictions) == ("estimated", 0, 3)
     assert one.metrics["accuracy"].value == pytest.approx((0.8 + 0.7 + 0.8) / 3)
     assert [*estimates([events[-1]], endpoint="churn", seconds=HOUR, plan=PLAN)] == []
+    several = a_label(None, BOTH, rows=2).event
+    [two] = estimates([several], endpoint="churn", seconds=HOUR, plan=PLAN)
+    assert two.predictions == 2
+    assert two.metrics["accuracy"].value == pytest.approx(0.75)
 
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from tests.unit.control.releases.plane import PLAN, Plane
 from tidegate.control.analysis.means import Moments
 from tidegate.control.releases.look import Look
-from tidegate.control.releases.outcomes import Running, side_by_side, value_of
+from tidegate.control.releases.outcomes import Running, by_request, side_by_side, value_of
 from tidegate.control.releases.release import Release
 from tidegate.observations import Feedback, PredictionEvent
 from tidegate.settings import Guardrail, OutcomeGuardrail
@@ -42,6 +42,19 @@ def test_a_label_is_compared_with_what_was_predicted(outputs: bytes, label: str,
     assert value_of(Labelled(Feedback(metric="accuracy", label=label), made)) == value
     assert value_of(Labelled(Feedback(metric="accuracy", label=label), replace(made, rows=2))) is None
     assert value_of(Labelled(Feedback(metric="accuracy", value=0.5), replace(made, rows=2))) == 0.5
+
+
+def test_the_rows_of_a_request_are_one_piece_of_evidence() -> None:
+    """They got their variant together: a thousand rows of one faulty request are no thousand faults."""
+    both = b'{"predictions":["a","b","a"]}'
+    made = PredictionEvent(
+        request_id="r", process="p", endpoint="e", variant="v", version="1", snapshot=1, time=1.0, rows=3, outputs=both
+    )
+    other = replace(made, request_id="s", time=2.0)
+    rows = [Labelled(Feedback(metric="accuracy", label="a", row=row), made) for row in (0, 1, 2, 3)]
+    rows += [Labelled(Feedback(metric="accuracy", label="a", row=row), other) for row in (1, None)]
+    found = {event.request_id: value for event, value in by_request(rows)}
+    assert found == {"r": pytest.approx(2 / 3), "s": 0.0}
 
 
 def test_moments_are_those_of_the_textbook() -> None:

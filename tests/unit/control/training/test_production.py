@@ -65,7 +65,28 @@ def test_rows_are_inputs_with_the_truth_once_for_each_request(store: Store) -> N
         "age": [40.0, 40.0], "charges": [1.0, 3.0], "plan": ["monthly", "monthly"], TIME: [1.0, 3.0],
         UNIT: ["u-a", "u-b"], "churned": ["1", "0"],
     }  # fmt: skip
-    assert found.without_label == 5
+    assert found.without_label == 6, "rows, of which one request had two"
+
+
+def test_rows_of_a_request_with_several_are_told_apart(store: Store) -> None:
+    table = {"age": [1.0, 2.0, 3.0], "charges": [4.0, 5.0, 6.0], "plan": ["a", "b", "c"]}
+    answers = b'{"predictions":[0,1,0]}'
+    with store.begin() as unit:
+        unit.events.add([
+            event("many", 6.0, rows=3, values=table, outputs=answers, unit=""), event("one", 7.0),
+            event("odd", 8.0, rows=3, outputs=answers), event("more", 9.0, rows=3, values=table, outputs=answers),
+        ])  # fmt: skip
+        unit.feedback.add([
+            label("more", row=1), label("many", row=2, label="0"), label("many", row=0), label("many", row=3),
+            label("one", row=0), label("odd", row=0),
+        ])  # fmt: skip
+    found = read(store)
+    frame = found.frame.sort_values([TIME, "age"])
+    assert frame.to_dict("list") == {
+        "age": [1.0, 3.0, 40.0, 2.0], "charges": [4.0, 6.0, 7.0, 5.0], "plan": ["a", "c", "monthly", "b"],
+        TIME: [6.0, 6.0, 7.0, 9.0], UNIT: ["many", "many", "u-one", "u-more"], "churned": ["1", "0", "1", "1"],
+    }  # fmt: skip
+    assert found.without_label == 10 - 4
 
 
 def test_without_labels_there_are_no_rows(store: Store) -> None:

@@ -168,4 +168,5 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_schedules")),
     )
     op.create_index("ix_events_endpoint_id", "events", ["endpoint", "id"], unique=False)
+    op.add_column("feedback", sa.Column("row", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True))
     # ### end Alembic commands ###
