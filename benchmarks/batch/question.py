@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.harness.machine import CORES
 from benchmarks.harness.measure import Effort, Spread, alternate, ratio
 from benchmarks.harness.results import Result
 from tidegate.testing.models import IRIS_COLUMNS, iris, write_classifier_onnx
@@ -39,7 +40,8 @@ def run(effort: Effort) -> Result:
 
 
 def rate(what: str, source: Path, model: Path) -> float:
-    command = [sys.executable, "-m", "benchmarks.batch.subject", what, str(source), str(model)]
+    cores = ",".join(map(str, CORES))  # a child would take the one core that this process keeps to for all there are
+    command = [sys.executable, "-m", "benchmarks.batch.subject", what, str(source), str(model), cores]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{what}: {done.stderr[-2000:]}")

@@ -1,5 +1,5 @@
-"""One way through one file, in a process of its own: ``python -m benchmarks.batch.subject bare|job FILE MODEL``. Prints
-seconds."""
+"""One way through one file, in a process of its own: ``python -m benchmarks.batch.subject bare|job FILE MODEL CORES``.
+Prints seconds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.harness.machine import CORES
 from tidegate.clock import SystemClock
 from tidegate.config import Loaded
 from tidegate.settings import EndpointSettings, Settings, Store
@@ -26,7 +25,7 @@ def bare(source: Path, model: Path, folder: Path) -> None:
     from tidegate.serving.runtimes.load import load_model, settle
     from tidegate.settings import Trust
 
-    runtime = load_model(ModelRef(str(model)), Trust(), threads=len(CORES)).runtime
+    runtime = load_model(ModelRef(str(model)), Trust(), threads=os.cpu_count() or 1).runtime
     table = csv.read_csv(source) if source.suffix == ".csv" else parquet.read_table(source)
     spec = runtime.signature.inputs[0]
     matrix = np.column_stack([column.to_numpy() for column in table.columns]).astype(np.float32)
@@ -77,8 +76,8 @@ def url_of(folder: Path) -> str:
 
 
 def main() -> None:
-    os.sched_setaffinity(0, set(CORES))
     what, source, model = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+    os.sched_setaffinity(0, set(map(int, sys.argv[4].split(","))))
     import pyarrow.csv  # type: ignore[import-untyped]
     import pyarrow.parquet  # type: ignore[import-untyped]  # noqa: F401 - what is imported is not measured
 

@@ -51,10 +51,14 @@ class Chunks:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         columns = [self._columns(part) for part in parts]
         header = tuple(columns[0]) if columns else ()
+        tables = [table_of(part) for part in columns] if self._growing is not None else []
         with _whole(self._path(index, "part")) as file:
-            write_rows(file, self._form, columns, header)
+            if self._growing is not None:
+                _write_arrow(file, tables)
+            else:
+                _write_text(file, self._form, columns, header)
         if self._growing is not None:
-            self._growing.add(index, columns)
+            self._growing.add(index, tables)
         if bad:
             with _whole(self._path(index, "bad")) as file:
                 file.writelines(b'{"row":%d,"reason":%s}\n' % (one.number, _encode(one.reason)) for one in bad)
@@ -110,14 +114,11 @@ class _Growing:
         self._pieces = 0
         self._writer: Any = None
 
-    def add(self, index: int, parts: Sequence[Mapping[str, Any]]) -> None:
+    def add(self, index: int, tables: Sequence[Any]) -> None:
         if index != self._pieces:
             return  # another try wrote the ones before
-        from pyarrow import parquet  # type: ignore[import-untyped]
-
-        for part in parts:
-            table = table_of(part)
-            self._writer = self._writer or parquet.ParquetWriter(self._path, table.schema)
+        for table in tables:
+            self._writer = self._writer or _parquet_writer(self._path, table.schema)
             self._writer.write_table(_as(table, self._writer.schema))
         self._pieces += 1
 
@@ -163,18 +164,13 @@ class _whole:  # noqa: N801 - reads as a function
 _encode = msgspec.json.encode
 
 
-def write_rows(file: IO[bytes], form: Format, parts: Sequence[Mapping[str, Any]], header: Sequence[str]) -> None:
-    if not parts:
-        return
-    if form == "jsonl":
-        for part in parts:
+def _write_text(file: IO[bytes], form: Format, parts: Sequence[Mapping[str, Any]], header: Sequence[str]) -> None:
+    for part in parts:
+        if form == "csv":
+            _write_csv(file, part)
+        else:
             rows = zip(*(_plain(part[name]) for name in header), strict=True)
             file.write(msgspec.json.Encoder().encode_lines([dict(zip(header, row, strict=True)) for row in rows]))
-    elif form == "csv":
-        for part in parts:
-            _write_csv(file, part)
-    else:
-        _write_parquet(file, parts)
 
 
 def _write_csv(file: IO[bytes], part: Mapping[str, Any]) -> None:
@@ -187,17 +183,18 @@ def _write_csv(file: IO[bytes], part: Mapping[str, Any]) -> None:
         csv.writer(text, lineterminator="\n").writerows(zip(*map(_plain, part.values()), strict=True))
         file.write(text.getvalue().encode())
         return
-    from pyarrow import csv as arrow_csv
+    from pyarrow import csv as arrow_csv  # type: ignore[import-untyped]
 
     flat = {name: _flat(values) for name, values in part.items()}
     arrow_csv.write_csv(table_of(flat), file, arrow_csv.WriteOptions(include_header=False))
 
 
-def _write_parquet(file: IO[bytes], parts: Sequence[Mapping[str, Any]]) -> None:
+def _write_arrow(file: IO[bytes], tables: Sequence[Any]) -> None:
     """As Arrow's own file, which costs little: what is joined in the end is Parquet."""
     from pyarrow import ipc
 
-    tables = [table_of(part) for part in parts]
+    if not tables:
+        return
     with ipc.new_file(file, tables[0].schema) as writer:
         for table in tables:
             writer.write_table(_as(table, tables[0].schema))
@@ -211,10 +208,20 @@ def _join_parquet(file: IO[bytes], parts: Sequence[Path], header: Sequence[str])
         parquet.write_table(pa.table({name: pa.array([], pa.string()) for name in header}), file)
         return
     schema = ipc.open_file(parts[0].read_bytes()).schema
-    with parquet.ParquetWriter(file, schema) as writer:
+    with _parquet_writer(file, schema) as writer:
         for part in parts:
             with pa.memory_map(str(part)) as mapped:
                 writer.write_table(_as(ipc.open_file(mapped).read_all(), schema))
+
+
+def _parquet_writer(file: Path | IO[bytes], schema: Any) -> Any:
+    """With a dictionary where values come again: scores and the numbers of rows hardly do, and trying takes longer than all
+    the rest."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    again = [field.name for field in schema if field.name != ROW and not pa.types.is_floating(field.type)]
+    return parquet.ParquetWriter(file, schema, use_dictionary=again)
 
 
 def _as(table: Any, schema: Any) -> Any:

@@ -264,6 +264,11 @@ def test_parquet_that_was_cut_off_is_joined_from_its_pieces(tmp_path: Path) -> N
     assert whole == cut
     assert [one["predictions"] for one in whole] == [row + 1 for row in range(14, 60)]
     assert not list((tmp_path / "whole" / "pieces").glob("*.new"))
+    for name in ("whole", "cut"):
+        group = pq.ParquetFile(tmp_path / name / "results").metadata.row_group(0)
+        columns = {column.path_in_schema: column for column in map(group.column, range(group.num_columns))}
+        coded = {name for name, column in columns.items() if column.has_dictionary_page}
+        assert coded == {"id", "model_version"}, "to try it on scores and row numbers takes most of the time"
 
 
 def test_a_header_of_very_many_columns_takes_no_longer_than_it_is(tmp_path: Path) -> None:
