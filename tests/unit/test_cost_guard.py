@@ -142,6 +142,7 @@ async def test_requests_leave_no_memory_behind(tmp_path: Path) -> None:
     assert grown < requests / 2
 
 
+@pytest.mark.slow
 def test_serving_an_onnx_model_imports_nothing_heavy(tmp_path: Path) -> None:
     """Cold start and memory are mostly imports: those of the whole serving path are counted, in a fresh interpreter."""
     config(tmp_path)

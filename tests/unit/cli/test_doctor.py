@@ -5,6 +5,8 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.unit.cli.command import run
 from tidegate.cli.doctor import EXTRAS, core_requirements, examine, runs_code
 from tidegate.testing.models import write_affine_onnx
@@ -45,6 +47,7 @@ def test_what_is_broken_gives_exit_code_1(tmp_path: Path) -> None:
     assert findings("--config", str(config))[0] == 0
 
 
+@pytest.mark.slow
 def test_the_store_the_registry_and_the_control_port(tmp_path: Path) -> None:
     config = tmp_path / "tidegate.yaml"
     with socket.socket() as busy:

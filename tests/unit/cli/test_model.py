@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.unit.cli.command import run
 from tidegate.serving.runtimes.load import load_model
@@ -22,6 +23,7 @@ def test_inspect_prints_the_signature(tmp_path: Path) -> None:
         assert text in shown.stdout
 
 
+@pytest.mark.slow
 def test_inspect_json_can_be_read_back(tmp_path: Path) -> None:
     path = models.write_joblib(models.iris_forest(5), tmp_path / "m.joblib")
     found = json.loads(run("model", "inspect", str(path), "--json").stdout)

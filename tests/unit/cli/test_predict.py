@@ -97,6 +97,7 @@ def test_bad_rows_are_named_by_line_and_the_rest_is_answered(server: FakeServer,
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [400, 413, 422, 500])
 def test_bad_rows_are_found_when_the_server_does_not_name_them(server: FakeServer, status: int) -> None:
     server.named_rows = False
@@ -113,6 +114,7 @@ def test_broken_json_lines_are_named(server: FakeServer) -> None:
     assert result.stderr.splitlines()[0].startswith("stdin:2: not valid JSON")
 
 
+@pytest.mark.slow
 def test_a_busy_server_is_asked_again(server: FakeServer) -> None:
     server.refusals = [(429, "0"), (503, "0.05"), (503, "soon")]
     result = run("predict", "--url", server.url, stdin="[1, 2]\n")
@@ -120,6 +122,7 @@ def test_a_busy_server_is_asked_again(server: FakeServer) -> None:
     assert len(server.headers_seen) == 4
 
 
+@pytest.mark.slow
 def test_a_server_that_stays_busy_is_given_up(server: FakeServer) -> None:
     server.refusals = [(503, "0")] * 3
     result = run("predict", "--url", server.url, "--attempts", "3", stdin="[1, 2]\n")

@@ -32,6 +32,7 @@ def iris(folder: Path) -> Path:
     return models.write_joblib(models.iris_forest(3), folder / "forest.joblib")
 
 
+@pytest.mark.slow
 def test_register_list_and_alias(folder: Path, iris: Path) -> None:
     empty = model(folder, "list")
     assert "nothing is registered yet" in empty.stdout
@@ -92,6 +93,7 @@ def test_without_an_address_nothing_is_made_for_mlflow(folder: Path, iris: Path)
     assert sorted(folder.iterdir()) == before
 
 
+@pytest.mark.slow
 def test_the_data_plane_loads_what_was_registered(folder: Path, iris: Path) -> None:
     """mlflow/mlflow#1768, #12589: the alias moves, and the next look at the configuration follows it."""
     model(folder, "register", "iris", str(iris), "--alias", "champion")

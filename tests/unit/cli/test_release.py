@@ -178,6 +178,7 @@ def test_a_person_steps_in(control: FakeControl, act: str, state: str) -> None:
     assert control.asked[0].body == {"reason": "customers call"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("state", "code"), [("promoted", 0), ("rolled_back", 3), ("failed", 3), ("inconclusive", 3)])
 def test_watch_tells_the_story_in_lines_and_ends_with_its_outcome(control: FakeControl, state: str, code: int) -> None:
     """A reason of waiting is told once, whatever its figures; a broken stream goes on where it was."""
@@ -201,6 +202,7 @@ def test_watch_tells_the_story_in_lines_and_ends_with_its_outcome(control: FakeC
     assert "after=2" in [asked.path for asked in control.asked if "events" in asked.path][1]
 
 
+@pytest.mark.slow
 def test_watch_goes_on_when_the_control_plane_begins_again(control: FakeControl) -> None:
     """Its streams end with it, and until it is there again it has no answer."""
     control.answers["GET", f"{BASE}/r-1"] = (200, RELEASE)

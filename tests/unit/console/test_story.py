@@ -34,6 +34,8 @@ from tidegate.settings import (
     ShadowPlan,
 )
 
+pytestmark = pytest.mark.slow
+
 STORY = msgspec.structs.replace(
     PLAN,
     shadow=ShadowPlan(min_requests=3000),

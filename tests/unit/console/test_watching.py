@@ -93,6 +93,7 @@ def test_a_report_is_shown_in_a_frame_that_can_do_nothing(client: Client) -> Non
     assert "frame-ancestors 'self'" in document.headers["content-security-policy"]
 
 
+@pytest.mark.slow
 def test_a_limited_key_sees_what_is_of_its_endpoints(limited: Client) -> None:
     for path in PATHS:
         wanted = 200 if path in ("/monitoring", "/alerts", "/jobs", "/retrainings", "/reports") or "?" in path else 403

@@ -104,6 +104,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     plane.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "other"), [("iris", "shop"), ("shop", "iris")])
 def test_our_own_move_for_one_endpoint_is_no_news_for_another(two: Watched, first: str, other: str) -> None:
     release = two.plane.service.start(first, "models:/iris/2", who="ann")

@@ -15,6 +15,8 @@ from tests.unit.control.analysis.simulation import ALPHA, RUNS, Floats, alarms, 
 from tidegate.control.analysis import band, binomial, means, multinomial, quantile, ramp, ratio
 from tidegate.control.analysis.distance import Arm, distance
 
+pytestmark = pytest.mark.slow
+
 WINDOWS = 60
 
 

@@ -89,6 +89,7 @@ def test_programs_get_all_figures(plane: Plane) -> None:
     assert found["evidently"] == [{"name": "RowCount()", "value": 7.0}]
 
 
+@pytest.mark.slow
 def test_a_limited_key_sees_its_own_alone(plane: Plane) -> None:
     kept(plane, "doc-iris")
     kept(plane, "doc-churn", "churn")

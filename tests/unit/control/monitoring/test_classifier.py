@@ -84,6 +84,7 @@ def test_a_column_without_a_value_is_no_reason_to_fail() -> None:
     assert found.columns[0].column == "age"
 
 
+@pytest.mark.slow
 def test_odd_columns() -> None:
     rng = np.random.default_rng(6)
     rows = 120

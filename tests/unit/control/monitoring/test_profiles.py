@@ -134,6 +134,7 @@ def test_no_profile_makes_what_is_computed_of_it_fail(change: dict[str, Any], wo
         profiles.decode(_json(found))
 
 
+@pytest.mark.slow
 def test_a_profile_whose_parts_do_not_fit_is_none() -> None:
     found = msgspec.json.decode(profiles.encode(REFERENCE))
     ragged = found | {"sample": {"age": [1.0], "plan": []}}

@@ -118,6 +118,7 @@ def test_a_registry_that_is_away_publishes_nothing(plane: Plane) -> None:
         plane.service.bootstrap()
 
 
+@pytest.mark.slow
 def test_a_fake_model_is_pinned_as_the_data_plane_pins_it(plane: Plane, tmp_path: Path) -> None:
     endpoint = EndpointSettings(model="fake:", options={"offset": 1.0})
     [served] = snapshot_of(Settings(endpoints={"iris": endpoint}), tmp_path, 1, Trust()).endpoints["iris"].variants

@@ -72,6 +72,7 @@ def test_a_person_acts_through_any_of_them(plane: Plane) -> None:
     assert plane.service.replay(release.id).agrees
 
 
+@pytest.mark.slow
 def test_evidence_survives_a_restart(plane: Plane) -> None:
     release = plane.start()
     for number in range(60):
@@ -108,6 +109,7 @@ def test_a_store_that_is_away_is_waited_for(plane: Plane, caplog: pytest.LogCapt
     plane.store = kept
 
 
+@pytest.mark.slow
 def test_nothing_is_remembered_of_a_release_that_has_ended(plane: Plane) -> None:
     """Also where the last thing that happened to it was no look: its alias was moved."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from msgspec.structs import replace
 from sqlalchemy import update
 
@@ -69,6 +70,7 @@ def test_windows_of_before_and_of_others_do_not_count(plane: Plane) -> None:
     assert candidate_requests(plane, release) == stored_requests(plane) - 1000
 
 
+@pytest.mark.slow
 def test_after_a_long_absence_windows_are_read_in_portions(plane: Plane) -> None:
     release = slow(plane)
     for _ in range(200):

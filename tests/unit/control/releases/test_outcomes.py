@@ -85,6 +85,7 @@ def labelled(plane: Plane, release: Release, good: int, bad: int) -> None:
         unit.feedback.add(sent)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("good", "state"), [(400, "promoted"), (150, "rolled_back")])
 def test_late_labels_decide_and_are_waited_for(plane: Plane, good: int, state: str) -> None:
     rail = OutcomeGuardrail(wait="30s", margin=0.1)
@@ -104,6 +105,7 @@ def test_late_labels_decide_and_are_waited_for(plane: Plane, good: int, state: s
     assert msgspec.json.encode(release)
 
 
+@pytest.mark.slow
 def test_what_changed_between_two_steps_is_no_difference(plane: Plane) -> None:
     """Both are equally good at any time; when the candidate has 10 % they are right more often than when it has 50 %."""
     rails = (*PLAN.guardrails, Guardrail(outcome=OutcomeGuardrail(margin=0.05)))
@@ -144,6 +146,7 @@ def test_steps_side_by_side_are_their_weighted_means() -> None:
     assert side_by_side(alone) == (Moments(), Moments())
 
 
+@pytest.mark.slow
 def test_labels_that_say_nothing_new_are_not_stored_again(plane: Plane) -> None:
     rail = OutcomeGuardrail(wait="30s", margin=0.1, min_labels=1000)
     release = plane.start(plan=replace(PLAN, guardrails=(*PLAN.guardrails, Guardrail(outcome=rail))))

@@ -72,6 +72,7 @@ def test_both_failing_alike_is_no_reason_to_roll_back(plane: Plane) -> None:
     assert plane.service.get(release.id).state in ("ramping", "baking", "promoted")
 
 
+@pytest.mark.slow
 def test_without_traffic_the_release_waits_and_says_so(plane: Plane) -> None:
     """fluxcd/flagger#1035, argoproj/argo-rollouts#1466, #1905, #4479."""
     release = plane.start()
@@ -165,6 +166,7 @@ def test_rollback_is_one_publication_from_anywhere(make: Make, phase: str) -> No
     assert plane.service.replay(release.id).agrees
 
 
+@pytest.mark.slow
 def test_after_the_warm_time_there_is_no_way_back(plane: Plane) -> None:
     release = plane.start()
     plane.until(release.id, "promoted")

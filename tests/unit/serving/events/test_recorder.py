@@ -405,6 +405,7 @@ async def test_the_end_of_the_process_writes_what_is_left(tmp_path: Path) -> Non
         assert plane.sink.closed
 
 
+@pytest.mark.slow
 async def test_a_store_that_hangs_does_not_keep_the_process_from_ending(tmp_path: Path) -> None:
     async with recorded(BOTH, tmp_path, shares={"canary": 0}) as plane:
         let_go, asked = threading.Event(), threading.Event()
