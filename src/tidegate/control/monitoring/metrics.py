@@ -90,7 +90,7 @@ class Confusion:
         total = 0.0
         for one in seen:
             if under[one] > 0:
-                ratio = right[one] / under[one]
+                ratio = float(right[one] / under[one])
                 total += ratio
                 slope[one, one] += 1 / under[one]
                 slope[one, :] -= in_row * ratio / under[one]
