@@ -5,11 +5,12 @@ from __future__ import annotations
 import builtins
 from collections.abc import Sequence
 
-from sqlalchemy import func, insert, select, tuple_, update
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from tidegate.errors import LostRace
 from tidegate.storage.base import Repository, fields_of, in_parts
+from tidegate.storage.paging import matching, page
 from tidegate.storage.records import AlertEventRow, AlertRow
 from tidegate.storage.tables import alert_events, alerts
 
@@ -56,17 +57,12 @@ class Alerts(Repository):
         among: Sequence[str] = (),
     ) -> builtins.list[AlertRow]:
         """Those that changed last first, with ``among`` of these endpoints; ``cursor`` is the id of the last row of the page before."""
-        query = select(alerts).order_by(alerts.c.changed.desc(), alerts.c.id.desc()).limit(limit)
-        if endpoint is not None:
-            query = query.where(alerts.c.endpoint == endpoint)
+        query = select(alerts).where(*matching(alerts, endpoint=endpoint))
         if among:
             query = query.where(alerts.c.endpoint.in_(among))
         if states:
             query = query.where(alerts.c.state.in_(states))
-        if cursor is not None:
-            last = select(alerts.c.changed, alerts.c.id).where(alerts.c.id == cursor).scalar_subquery()
-            query = query.where(tuple_(alerts.c.changed, alerts.c.id) < last)
-        return self._rows(AlertRow, query)
+        return self._rows(AlertRow, page(query, alerts, limit, cursor, by="changed"))
 
     def events(self, id: str, after: int = -1) -> builtins.list[AlertEventRow]:  # noqa: A002
         """Revisions after ``after``, in their order."""

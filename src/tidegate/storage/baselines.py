@@ -5,9 +5,10 @@ from __future__ import annotations
 import builtins
 from collections.abc import Sequence
 
-from sqlalchemy import delete, func, literal, select, tuple_
+from sqlalchemy import delete, func, literal, select
 
 from tidegate.storage.base import Repository, fields_of
+from tidegate.storage.paging import matching, page
 from tidegate.storage.records import BaselineRow
 from tidegate.storage.tables import baselines
 
@@ -46,15 +47,10 @@ class Baselines(Repository):
         self, endpoint: str | None = None, limit: int = 50, cursor: str | None = None, among: Sequence[str] = ()
     ) -> builtins.list[BaselineRow]:
         """Newest first, without their bodies; with ``among`` those of these endpoints; ``cursor`` is the name of the last row of the page before."""
-        query = select(*LIGHT).order_by(baselines.c.created.desc(), baselines.c.name.desc()).limit(limit)
-        if endpoint is not None:
-            query = query.where(baselines.c.endpoint == endpoint)
+        query = select(*LIGHT).where(*matching(baselines, endpoint=endpoint))
         if among:
             query = query.where(baselines.c.endpoint.in_(among))
-        if cursor is not None:
-            last = select(baselines.c.created, baselines.c.name).where(baselines.c.name == cursor).scalar_subquery()
-            query = query.where(tuple_(baselines.c.created, baselines.c.name) < last)
-        return self._rows(BaselineRow, query)
+        return self._rows(BaselineRow, page(query, baselines, limit, cursor))
 
     def count(self) -> int:
         return int(self._connection.execute(select(func.count()).select_from(baselines)).scalar_one())

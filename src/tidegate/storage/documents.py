@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import builtins
 
-from sqlalchemy import delete, insert, literal, select, tuple_
+from sqlalchemy import delete, insert, literal, select
 from sqlalchemy.types import LargeBinary
 
 from tidegate.storage.base import Repository, fields_of
+from tidegate.storage.paging import matching, page
 from tidegate.storage.records import DocumentRow
 from tidegate.storage.tables import reports
 
@@ -25,13 +26,8 @@ class Documents(Repository):
         self, endpoint: str | None = None, limit: int = 50, cursor: str | None = None
     ) -> builtins.list[DocumentRow]:
         """Newest first, without their bodies; ``cursor`` is the id of the last row of the page before."""
-        query = select(*LIGHT).order_by(reports.c.created.desc(), reports.c.id.desc()).limit(limit)
-        if endpoint is not None:
-            query = query.where(reports.c.endpoint == endpoint)
-        if cursor is not None:
-            last = select(reports.c.created, reports.c.id).where(reports.c.id == cursor).scalar_subquery()
-            query = query.where(tuple_(reports.c.created, reports.c.id) < last)
-        return self._rows(DocumentRow, query)
+        query = select(*LIGHT).where(*matching(reports, endpoint=endpoint))
+        return self._rows(DocumentRow, page(query, reports, limit, cursor))
 
     def keep_newest(self, endpoint: str, count: int) -> int:
         """Deletes all but the newest ``count`` of an endpoint; how many went."""

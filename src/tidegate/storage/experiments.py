@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import builtins
 
-from sqlalchemy import delete, insert, select, tuple_, update
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from tidegate.errors import Conflict, LostRace
 from tidegate.storage.base import Repository, fields_of
+from tidegate.storage.paging import page
 from tidegate.storage.records import ExperimentRow, ReportRow
 from tidegate.storage.tables import experiment_reports, experiments
 
@@ -42,13 +43,10 @@ class Experiments(Repository):
     ) -> builtins.list[ExperimentRow]:
         """Newest first; ``cursor`` is the name of the last row of the page before. With ``open`` only those that have not
         ended."""
-        query = select(experiments).order_by(experiments.c.created.desc(), experiments.c.name.desc()).limit(limit)
+        query = select(experiments)
         if open:
             query = query.where(experiments.c.state.not_in(ENDED))
-        if cursor is not None:
-            last = select(experiments.c.created, experiments.c.name).where(experiments.c.name == cursor)
-            query = query.where(tuple_(experiments.c.created, experiments.c.name) < last.scalar_subquery())
-        return self._rows(ExperimentRow, query)
+        return self._rows(ExperimentRow, page(query, experiments, limit, cursor))
 
     def add_report(self, name: str, time: float, body: str) -> None:
         """One for each moment; a second one of the same moment replaces it."""

@@ -7,10 +7,11 @@ import builtins
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Select, and_, delete, func, or_, select, tuple_, update
+from sqlalchemy import Select, and_, delete, func, or_, select, update
 
 from tidegate.errors import LeaseLost, LostRace
 from tidegate.storage.base import Repository, fields_of
+from tidegate.storage.paging import matching, page
 from tidegate.storage.records import JobRow, ScheduleRow
 from tidegate.storage.tables import jobs, schedules
 
@@ -99,15 +100,8 @@ class Jobs(Repository):
         cursor: str | None = None,
     ) -> builtins.list[JobRow]:
         """Newest first; ``cursor`` is the id of the last row of the page before."""
-        query = select(jobs).order_by(jobs.c.created.desc(), jobs.c.id.desc()).limit(limit)
-        asked = {"kind": kind, "endpoint": endpoint, "open": open, "state": state}
-        for name, wanted in asked.items():
-            if wanted is not None:
-                query = query.where(jobs.c[name] == wanted)
-        if cursor is not None:
-            last = select(jobs.c.created, jobs.c.id).where(jobs.c.id == cursor).scalar_subquery()
-            query = query.where(tuple_(jobs.c.created, jobs.c.id) < last)
-        return self._rows(JobRow, query)
+        query = select(jobs).where(*matching(jobs, kind=kind, endpoint=endpoint, open=open, state=state))
+        return self._rows(JobRow, page(query, jobs, limit, cursor))
 
     def counts(self) -> dict[str, int]:
         """Jobs by state."""

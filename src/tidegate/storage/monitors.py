@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Select, Table, delete, insert, select, tuple_
+from sqlalchemy import ColumnElement, Select, Table, delete, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from tidegate.errors import LostRace
 from tidegate.storage.base import Repository, fields_of
+from tidegate.storage.paging import matching, page
 from tidegate.storage.records import DriftReportRow, MonitorRow, PerformanceRow, ProfileRow
 from tidegate.storage.tables import drift_reports, monitors, performance, profiles
 
@@ -110,16 +111,10 @@ class Monitors(Repository):
     ) -> list[DriftReportRow]:
         """Newest first, with ``among`` of these endpoints; ``cursor`` is the id of the last row of the page before."""
         table = drift_reports.c
-        query = select(drift_reports).where(table.created >= since)
-        query = query.order_by(table.created.desc(), table.id.desc()).limit(limit)
-        if endpoint is not None:
-            query = query.where(table.endpoint == endpoint)
+        query = select(drift_reports).where(table.created >= since, *matching(drift_reports, endpoint=endpoint))
         if among:
             query = query.where(table.endpoint.in_(among))
-        if cursor is not None:
-            last = select(table.created, table.id).where(table.id == cursor).scalar_subquery()
-            query = query.where(tuple_(table.created, table.id) < last)
-        return self._rows(DriftReportRow, query)
+        return self._rows(DriftReportRow, page(query, drift_reports, limit, cursor))
 
     def forget(self, endpoint: str, baseline: str) -> int:
         """Profiles with the bins of a baseline that is gone; how many there were."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import builtins
 
-from sqlalchemy import insert, select, tuple_, update
+from sqlalchemy import insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from tidegate.errors import LostRace
 from tidegate.storage.base import Repository, fields_of
+from tidegate.storage.paging import matching, page
 from tidegate.storage.records import EvidenceRow, ReleaseEventRow, ReleaseRow
 from tidegate.storage.tables import release_events, release_evidence, releases
 
@@ -47,15 +48,8 @@ class Releases(Repository):
         cursor: str | None = None,
     ) -> builtins.list[ReleaseRow]:
         """Newest first; ``cursor`` is the id of the last row of the page before."""
-        query = select(releases).order_by(releases.c.created.desc(), releases.c.id.desc()).limit(limit)
-        if endpoint is not None:
-            query = query.where(releases.c.endpoint == endpoint)
-        if open is not None:
-            query = query.where(releases.c.open.is_(open))
-        if cursor is not None:
-            last = select(releases.c.created, releases.c.id).where(releases.c.id == cursor).scalar_subquery()
-            query = query.where(tuple_(releases.c.created, releases.c.id) < last)
-        return self._rows(ReleaseRow, query)
+        query = select(releases).where(*matching(releases, endpoint=endpoint, open=open))
+        return self._rows(ReleaseRow, page(query, releases, limit, cursor))
 
     def events(self, id: str, after: int = -1) -> builtins.list[ReleaseEventRow]:  # noqa: A002
         """Revisions after ``after``, in their order."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import builtins
 
-from sqlalchemy import insert, select, tuple_, update
+from sqlalchemy import insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from tidegate.errors import LostRace
 from tidegate.storage.base import Repository, fields_of
+from tidegate.storage.paging import matching, page
 from tidegate.storage.records import RetrainingRow
 from tidegate.storage.tables import retrainings
 
@@ -40,12 +41,5 @@ class Retrainings(Repository):
         cursor: str | None = None,
     ) -> builtins.list[RetrainingRow]:
         """Newest first; ``cursor`` is the id of the last row of the page before."""
-        query = select(retrainings).order_by(retrainings.c.created.desc(), retrainings.c.id.desc()).limit(limit)
-        if endpoint is not None:
-            query = query.where(retrainings.c.endpoint == endpoint)
-        if open is not None:
-            query = query.where(retrainings.c.open.is_(open))
-        if cursor is not None:
-            last = select(retrainings.c.created, retrainings.c.id).where(retrainings.c.id == cursor).scalar_subquery()
-            query = query.where(tuple_(retrainings.c.created, retrainings.c.id) < last)
-        return self._rows(RetrainingRow, query)
+        query = select(retrainings).where(*matching(retrainings, endpoint=endpoint, open=open))
+        return self._rows(RetrainingRow, page(query, retrainings, limit, cursor))

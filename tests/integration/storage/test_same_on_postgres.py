@@ -19,6 +19,7 @@ from tests.unit.storage import (
     test_listener,
     test_monitors,
     test_once,
+    test_paging,
     test_releases,
     test_retention,
     test_sessions,
@@ -31,7 +32,8 @@ pytestmark = pytest.mark.slow
 
 MODULES = (
     test_audit, test_events, test_experiments, test_exposures, test_feedback, test_instances, test_jobs, test_keys, test_leases,
-    test_listener, test_monitors, test_once, test_releases, test_retention, test_sessions, test_snapshots, test_units, test_windows,
+    test_listener, test_monitors, test_once, test_paging, test_releases, test_retention, test_sessions, test_snapshots, test_units,
+    test_windows,
 )  # fmt: skip
 
 OF_SQLITE = {
