@@ -11,7 +11,7 @@ from msgspec import Meta
 from tidegate.control.api import examples
 from tidegate.control.api.calls import Answer, Call, Cursor, Limit, Operating, body_of, give, in_pages, page, unpack
 from tidegate.control.api.documents import documented
-from tidegate.control.training.retrain import Outlook
+from tidegate.control.training.demand import Outlook
 from tidegate.control.training.retraining import Mode, Retraining
 from tidegate.errors import NotFound
 
