@@ -59,6 +59,8 @@ PURE = (
     *(
         f"control/monitoring/{name}"
         for name in (
+            "bins",
+            "blocks",
             "columns",
             "drift",
             "histogram",

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from tidegate.control.monitoring.columns import Floats, categories_of, kind_of, numbers_of
+from tidegate.control.monitoring.blocks import Floats, categories_of, kind_of, numbers_of
 from tidegate.control.monitoring.records import Kind
 from tidegate.errors import UserError
 

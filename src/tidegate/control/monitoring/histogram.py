@@ -6,7 +6,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from tidegate.control.monitoring.columns import MOST_EXACT, Column
+from tidegate.control.monitoring.bins import MOST_EXACT
+from tidegate.control.monitoring.columns import Column
 from tidegate.control.monitoring.profiles import Profile
 from tidegate.errors import NotFound
 

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from tidegate.control.monitoring import columns
+from tidegate.control.monitoring import blocks
 from tidegate.control.monitoring.columns import Column
 from tidegate.control.monitoring.profiles import Profile, counted, make_profile, merge
 from tidegate.control.monitoring.rows import Table, Values, flat, rows_in
@@ -76,7 +76,7 @@ class Profiler:
 
     def _begin(self, part: Mapping[str, Values]) -> None:
         self._kept = {name: np.empty(self._most, object) for name in part}
-        self._kinds = {**{name: columns.kind_of(part[name]) for name in self._numbers(part)}, **self._kinds}
+        self._kinds = {**{name: blocks.kind_of(part[name]) for name in self._numbers(part)}, **self._kinds}
         frame: dict[str, Column] = {}
         for name in part:
             if self._kinds.get(name) == "number":
@@ -87,7 +87,7 @@ class Profiler:
 
     def _numbers(self, part: Mapping[str, Values]) -> list[str]:
         """What is a number in the first part is one in all of them; texts are told from categories at the end."""
-        return [name for name, values in part.items() if columns.kind_of(values) == "number"]
+        return [name for name, values in part.items() if blocks.kind_of(values) == "number"]
 
     def _keep(self, part: Mapping[str, Values], rows: int) -> None:
         """Each row of all is kept with the same chance (algorithm R)."""

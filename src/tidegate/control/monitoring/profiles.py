@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from tidegate.control.monitoring import columns, repeats, texts
+from tidegate.control.monitoring import bins, blocks, columns, repeats, texts
 from tidegate.control.monitoring.columns import Column
 from tidegate.control.monitoring.records import Kind
 from tidegate.control.monitoring.repeats import Repeats
@@ -110,14 +110,14 @@ def _measured_texts(
 
 
 def _freeze(values: Values, kind: str | None, places: NDArray[np.intp] | None) -> Column:
-    seen: Kind = kind if kind in ("number", "category") else columns.kind_of(values)  # type: ignore[assignment]
+    seen: Kind = kind if kind in ("number", "category") else blocks.kind_of(values)  # type: ignore[assignment]
     if seen == "number":
-        return columns.frozen_numbers(columns.numbers_of(values if places is None else _taken(values, places)).values)
+        return bins.frozen_numbers(blocks.numbers_of(values if places is None else _taken(values, places)).values)
     found: dict[str, int] = {}
     for start in range(0, len(values), BLOCK):
-        for text, count in columns.categories_of(values[start : start + BLOCK]).found.items():
+        for text, count in blocks.categories_of(values[start : start + BLOCK]).found.items():
             found[text] = found.get(text, 0) + count
-    return columns.frozen_categories(found, len(values))
+    return bins.frozen_categories(found, len(values))
 
 
 def _taken(values: Values, places: NDArray[np.intp]) -> Values:
@@ -128,9 +128,9 @@ def _taken(values: Values, places: NDArray[np.intp]) -> Values:
 
 def _sampled(values: Values, kind: Kind) -> tuple[Any, ...]:
     if kind == "number":
-        exact = columns.numbers_of(values).values
+        exact = blocks.numbers_of(values).values
         return tuple(float(f"{value:.9g}") if np.isfinite(value) else None for value in exact.tolist())
-    block = columns.categories_of(values)
+    block = blocks.categories_of(values)
     found = list(block.found)
     return tuple(found[place] if place >= 0 else None for place in block.places.tolist())
 
@@ -187,10 +187,10 @@ class _Counter:
 
     def count(self, values: Values) -> tuple[Column, NDArray[np.uint64]]:
         if self._reference.kind == "number":
-            block = columns.numbers_of(values)
-            return columns.count_numbers(self._reference, self._edges, block), repeats.bits_of_numbers(block.values)
-        found = columns.categories_of(values)
-        column = columns.count_categories(self._reference, self._known, self._rest, found)
+            block = blocks.numbers_of(values)
+            return bins.count_numbers(self._reference, self._edges, block), repeats.bits_of_numbers(block.values)
+        found = blocks.categories_of(values)
+        column = bins.count_categories(self._reference, self._known, self._rest, found)
         return column, repeats.bits_of_texts(list(found.found), found.places)
 
 
