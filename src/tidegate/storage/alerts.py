@@ -5,8 +5,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import Sequence
 
-from sqlalchemy import func, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import func, insert, select
 
 from tidegate.errors import LostRace
 from tidegate.storage.base import Repository, fields_of, in_parts
@@ -18,19 +17,12 @@ from tidegate.storage.tables import alert_events, alerts
 class Alerts(Repository):
     def add(self, row: AlertRow, event: AlertEventRow) -> None:
         """Raises LostRace when it is there already."""
-        try:
-            self._connection.execute(insert(alerts).values(**fields_of(row)))
-        except IntegrityError as error:
-            raise LostRace(f"alert {row.id} was raised by another") from error
+        self._add(alerts, row, LostRace(f"alert {row.id} was raised by another"))
         self._connection.execute(insert(alert_events).values(**fields_of(event)))
 
     def save(self, row: AlertRow, event: AlertEventRow | None, expected: int) -> None:
         """Raises LostRace when the stored revision is not ``expected``."""
-        fields = fields_of(row)
-        del fields["id"], fields["created"]
-        matching = alerts.c.id == row.id, alerts.c.revision == expected
-        if self._connection.execute(update(alerts).where(*matching).values(**fields)).rowcount != 1:
-            raise LostRace(f"alert {row.id} was changed meanwhile; look again and repeat")
+        self._save(alerts, row, expected, "alert")
         if event is not None:
             self._connection.execute(insert(alert_events).values(**fields_of(event)))
 

@@ -6,8 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, Select, Table, literal_column, text
+from sqlalchemy import Connection, Select, Table, insert, literal_column, text, update
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError
+
+from tidegate.errors import Conflict, LostRace
 
 T = TypeVar("T")
 
@@ -25,6 +28,26 @@ class Repository:
         self._connection = connection
         self._writes = writes
         self._postgres = connection.dialect.name == "postgresql"
+
+    def _add(self, table: Table, row: msgspec.Struct, taken: Conflict) -> None:
+        """Raises ``taken`` when another row has what only one may have; then the transaction is over."""
+        try:
+            self._connection.execute(insert(table).values(**fields_of(row)))
+        except IntegrityError as error:
+            raise taken from error
+
+    def _save(
+        self, table: Table, row: msgspec.Struct, expected: int, what: str, fixed: Sequence[str] = ("created",)
+    ) -> None:
+        """All columns of a row that is there but its key and those that are ``fixed``. Raises LostRace when the stored
+        revision is not ``expected``: somebody else changed it."""
+        fields = fields_of(row)
+        (key,) = table.primary_key.columns
+        name = fields.pop(key.name)
+        changed = {column: value for column, value in fields.items() if column not in fixed}
+        query = update(table).where(key == name, table.c.revision == expected).values(**changed)
+        if self._connection.execute(query).rowcount != 1:
+            raise LostRace(f"{what} {name} was changed meanwhile; look again and repeat")
 
     def _insert(self, table: Table) -> Any:
         """An insert that knows ``on_conflict_do_update``; both databases write it alike."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import builtins
 
-from sqlalchemy import delete, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import delete, select
 
-from tidegate.errors import Conflict, LostRace
-from tidegate.storage.base import Repository, fields_of
+from tidegate.errors import Conflict
+from tidegate.storage.base import Repository
 from tidegate.storage.paging import page
 from tidegate.storage.records import ExperimentRow, ReportRow
 from tidegate.storage.tables import experiment_reports, experiments
@@ -19,18 +18,11 @@ ENDED = ("stopped", "failed")
 class Experiments(Repository):
     def add(self, row: ExperimentRow) -> None:
         """Raises Conflict when there is one of this name."""
-        try:
-            self._connection.execute(insert(experiments).values(**fields_of(row)))
-        except IntegrityError as error:
-            raise Conflict(f"there is an experiment {row.name} already") from error
+        self._add(experiments, row, Conflict(f"there is an experiment {row.name} already"))
 
     def save(self, row: ExperimentRow, expected: int) -> None:
         """Raises LostRace when the stored revision is not ``expected``."""
-        fields = fields_of(row)
-        del fields["name"], fields["created"]
-        matching = experiments.c.name == row.name, experiments.c.revision == expected
-        if self._connection.execute(update(experiments).where(*matching).values(**fields)).rowcount != 1:
-            raise LostRace(f"experiment {row.name} was changed meanwhile; look again and repeat")
+        self._save(experiments, row, expected, "experiment")
 
     def get(self, name: str) -> ExperimentRow | None:
         return self._row(ExperimentRow, select(experiments).where(experiments.c.name == name))

@@ -84,11 +84,7 @@ class Jobs(Repository):
 
     def save(self, row: JobRow, expected: int) -> None:
         """Raises LostRace when the stored revision is not ``expected``."""
-        fields = fields_of(row)
-        del fields["id"], fields["created"], fields["kind"]
-        query = update(jobs).where(jobs.c.id == row.id, jobs.c.revision == expected).values(**fields)
-        if self._connection.execute(query).rowcount != 1:
-            raise LostRace(f"job {row.id} was changed meanwhile; look again and repeat")
+        self._save(jobs, row, expected, "job", fixed=("created", "kind"))
 
     def list(
         self,

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from sqlalchemy import insert, or_, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import or_, select, update
 
 from tidegate.errors import Conflict
-from tidegate.storage.base import Repository, fields_of
+from tidegate.storage.base import Repository
 from tidegate.storage.records import KeyRow
 from tidegate.storage.tables import api_keys
 
 
 class Keys(Repository):
     def add(self, row: KeyRow) -> None:
-        try:
-            self._connection.execute(insert(api_keys).values(**fields_of(row)))
-        except IntegrityError as error:
-            raise Conflict(f"there is a key {row.id} already") from error
+        self._add(api_keys, row, Conflict(f"there is a key {row.id} already"))
 
     def get(self, id: str) -> KeyRow | None:  # noqa: A002
         return self._row(KeyRow, select(api_keys).where(api_keys.c.id == id))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Select, Table, delete, insert, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import ColumnElement, Select, Table, delete, select
 
 from tidegate.errors import LostRace
 from tidegate.storage.base import Repository, fields_of
@@ -26,10 +25,7 @@ class Monitors(Repository):
 
     def add(self, row: MonitorRow) -> None:
         """Raises LostRace when it is there already."""
-        try:
-            self._connection.execute(insert(monitors).values(**fields_of(row)))
-        except IntegrityError as error:
-            raise LostRace(f"the monitor of {row.endpoint} was begun by another at this moment") from error
+        self._add(monitors, row, LostRace(f"the monitor of {row.endpoint} was begun by another at this moment"))
 
     def put(self, row: MonitorRow) -> None:
         self._put(monitors, row, ("endpoint",))

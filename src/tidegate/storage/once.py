@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import insert, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import select
 
 from tidegate.errors import Conflict
-from tidegate.storage.base import Repository, clean, fields_of
+from tidegate.storage.base import Repository, clean
 from tidegate.storage.records import IdempotencyRow
 from tidegate.storage.tables import deliveries, idempotency
 
@@ -17,10 +16,7 @@ class Idempotency(Repository):
 
     def put(self, row: IdempotencyRow) -> None:
         """Raises Conflict when the same key was used at the same time: the change is undone with the unit."""
-        try:
-            self._connection.execute(insert(idempotency).values(**fields_of(row)))
-        except IntegrityError as error:
-            raise Conflict("the same Idempotency-Key is being used by another call") from error
+        self._add(idempotency, row, Conflict("the same Idempotency-Key is being used by another call"))
 
 
 class Deliveries(Repository):

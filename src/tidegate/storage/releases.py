@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import builtins
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from tidegate.errors import LostRace
-from tidegate.storage.base import Repository, fields_of
+from tidegate.storage.base import Repository
 from tidegate.storage.paging import matching, page
 from tidegate.storage.records import EvidenceRow, ReleaseEventRow, ReleaseRow
 from tidegate.storage.tables import release_events, release_evidence, releases
@@ -17,23 +17,15 @@ from tidegate.storage.tables import release_events, release_evidence, releases
 class Releases(Repository):
     def add(self, row: ReleaseRow, event: ReleaseEventRow) -> None:
         """Raises LostRace when the endpoint has an open release already, or the id is taken."""
-        try:
-            self._connection.execute(insert(releases).values(**fields_of(row)))
-        except IntegrityError as error:
-            raise LostRace(f"endpoint {row.endpoint} has an open release already") from error
+        self._add(releases, row, LostRace(f"endpoint {row.endpoint} has an open release already"))
         self._add_event(event)
 
     def save(self, row: ReleaseRow, event: ReleaseEventRow | None, expected: int) -> None:
         """Raises LostRace when the stored revision is not ``expected``: somebody else changed the release."""
-        fields = fields_of(row)
-        del fields["id"], fields["created"]
-        query = update(releases).where(releases.c.id == row.id, releases.c.revision == expected).values(**fields)
         try:
-            changed = self._connection.execute(query).rowcount
+            self._save(releases, row, expected, "release")
         except IntegrityError as error:
             raise LostRace(f"endpoint {row.endpoint} has an open release already") from error
-        if changed != 1:
-            raise LostRace(f"release {row.id} was changed meanwhile; look again and repeat")
         if event is not None:
             self._add_event(event)
 
@@ -58,10 +50,7 @@ class Releases(Repository):
 
     def add_evidence(self, row: EvidenceRow) -> None:
         """Raises LostRace when this tick is there already."""
-        try:
-            self._connection.execute(insert(release_evidence).values(**fields_of(row)))
-        except IntegrityError as error:
-            raise LostRace(f"tick {row.tick} of release {row.release} was written by another") from error
+        self._add(release_evidence, row, LostRace(f"tick {row.tick} of release {row.release} was written by another"))
 
     def evidence(self, id: str, after: int = -1, limit: int = 1000) -> builtins.list[EvidenceRow]:  # noqa: A002
         """Ticks after ``after``, in their order."""
@@ -69,7 +58,5 @@ class Releases(Repository):
         return self._rows(EvidenceRow, query.order_by(release_evidence.c.tick).limit(limit))
 
     def _add_event(self, event: ReleaseEventRow) -> None:
-        try:
-            self._connection.execute(insert(release_events).values(**fields_of(event)))
-        except IntegrityError as error:
-            raise LostRace(f"revision {event.revision} of release {event.release} was written by another") from error
+        lost = LostRace(f"revision {event.revision} of release {event.release} was written by another")
+        self._add(release_events, event, lost)

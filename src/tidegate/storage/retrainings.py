@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import builtins
 
-from sqlalchemy import insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import select
 
 from tidegate.errors import LostRace
-from tidegate.storage.base import Repository, fields_of
+from tidegate.storage.base import Repository
 from tidegate.storage.paging import matching, page
 from tidegate.storage.records import RetrainingRow
 from tidegate.storage.tables import retrainings
@@ -17,18 +16,11 @@ from tidegate.storage.tables import retrainings
 class Retrainings(Repository):
     def add(self, row: RetrainingRow) -> None:
         """Raises LostRace when the endpoint has an open one already."""
-        try:
-            self._connection.execute(insert(retrainings).values(**fields_of(row)))
-        except IntegrityError as error:
-            raise LostRace(f"endpoint {row.endpoint} has an open retraining already") from error
+        self._add(retrainings, row, LostRace(f"endpoint {row.endpoint} has an open retraining already"))
 
     def save(self, row: RetrainingRow, expected: int) -> None:
         """Raises LostRace when the stored revision is not ``expected``."""
-        fields = fields_of(row)
-        del fields["id"], fields["created"]
-        query = update(retrainings).where(retrainings.c.id == row.id, retrainings.c.revision == expected)
-        if self._connection.execute(query.values(**fields)).rowcount != 1:
-            raise LostRace(f"retraining {row.id} was changed meanwhile; look again and repeat")
+        self._save(retrainings, row, expected, "retraining")
 
     def get(self, id: str) -> RetrainingRow | None:  # noqa: A002
         return self._row(RetrainingRow, select(retrainings).where(retrainings.c.id == id))

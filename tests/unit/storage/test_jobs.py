@@ -97,6 +97,16 @@ def test_a_change_that_saw_an_older_row_is_refused(store: Store) -> None:
         unit.jobs.save(row("j-1"), 7)
 
 
+def test_a_job_keeps_its_kind_and_when_it_was_made(store: Store) -> None:
+    made = row("j-1", created=1.0)
+    add(store, made)
+    other = msgspec.structs.replace(made, state="done", open=False, kind="notify", created=9.0, revision=1)
+    with store.begin() as unit:
+        unit.jobs.save(other, 0)
+    with store.read() as unit:
+        assert unit.jobs.get("j-1") == msgspec.structs.replace(other, kind="batch", created=1.0)
+
+
 def test_schedules_are_kept_by_name(store: Store) -> None:
     with store.begin() as unit:
         unit.jobs.put_schedule(ScheduleRow("b", 1.0, 0.0, "{}"))
