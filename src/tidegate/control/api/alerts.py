@@ -8,13 +8,12 @@ import msgspec
 from fastapi import APIRouter, Depends, Query, Response
 from msgspec import Meta
 
-from tidegate.control.api import examples
+from tidegate.control.api import examples, reach
 from tidegate.control.api.calls import Answer, Call, Cursor, Limit, Operating, body_of, give, in_pages, page, unpack
 from tidegate.control.api.documents import documented
 from tidegate.control.api.drift_reports import OfEndpoint
 from tidegate.control.monitoring.raising import AlertChange
 from tidegate.control.monitoring.records import Alert, AlertState
-from tidegate.errors import NotFound
 
 router = APIRouter(prefix="/api/v1/alerts", tags=["alerts"])
 
@@ -94,12 +93,4 @@ def unsilence(
 
 
 def visible(call: Call, alert_id: str) -> Alert:
-    """Raises NotFound for what is not there, and in the same words for what the key may not see."""
-    absent = NotFound(f"there is no alert {alert_id[:80]!r}")
-    try:
-        found = call.services.monitoring.alert(alert_id)
-    except NotFound:
-        raise absent from None
-    if not call.caller.facts.reaches(found.endpoint):
-        raise absent
-    return found
+    return reach.one(call.caller, "alert", alert_id, call.services.monitoring.alert, lambda found: found.endpoint)

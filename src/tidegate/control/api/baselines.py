@@ -8,13 +8,13 @@ import msgspec
 from fastapi import APIRouter, Depends, Response
 from msgspec import Meta
 
-from tidegate.control.api import examples
+from tidegate.control.api import examples, reach
 from tidegate.control.api.calls import Answer, Call, Cursor, Limit, Operating, body_of, give, page, unpack
 from tidegate.control.api.documents import documented
 from tidegate.control.api.drift_reports import OfEndpoint
 from tidegate.control.monitoring import profiles
 from tidegate.control.monitoring.kept import Baseline
-from tidegate.errors import InvalidInput, NotAllowed, NotFound
+from tidegate.errors import InvalidInput, NotAllowed
 
 router = APIRouter(prefix="/api/v1/baselines", tags=["baselines"])
 
@@ -162,12 +162,5 @@ def _made(call: Call, asked: CreateBaseline) -> Baseline:
 
 
 def visible(call: Call, name: str) -> None:
-    """Raises NotFound for what is not there, and in the same words for what the key may not see."""
-    absent = NotFound(f"there is no baseline {name[:80]!r}")
-    try:
-        found = call.services.monitoring.baselines.row(name)
-    except NotFound:
-        raise absent from None
-    endpoints = call.caller.facts.endpoints
-    if endpoints and found.endpoint not in endpoints:
-        raise absent
+    """Raises NotFound, as ``reach.one`` does."""
+    reach.one(call.caller, "baseline", name, call.services.monitoring.baselines.row, lambda found: found.endpoint)

@@ -6,11 +6,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from tidegate.control.api import examples
+from tidegate.control.api import examples, reach
 from tidegate.control.api.calls import Cursor, Limit, Operating, give, page, unpack
 from tidegate.control.api.documents import documented
 from tidegate.control.monitoring.records import DriftReport
-from tidegate.errors import NotFound
 
 router = APIRouter(prefix="/api/v1/drift-reports", tags=["drift-reports"])
 
@@ -28,11 +27,5 @@ def list_all(call: Operating, endpoint: OfEndpoint = None, limit: Limit = 50, cu
 @router.get("/{report_id}", summary="One report")
 @documented("operate", DriftReport, example=examples.DRIFT_REPORT, problems=(404,))
 def one(call: Operating, report_id: str) -> Response:
-    absent = NotFound(f"there is no drift report {report_id[:80]!r}")
-    try:
-        found = call.services.monitoring.report(report_id)
-    except NotFound:
-        raise absent from None
-    if not call.caller.facts.reaches(found.endpoint):
-        raise absent
-    return give(found)
+    get = call.services.monitoring.report
+    return give(reach.one(call.caller, "drift report", report_id, get, lambda found: found.endpoint))

@@ -8,12 +8,11 @@ import msgspec
 from fastapi import APIRouter, Depends, Query, Response
 from msgspec import Meta
 
-from tidegate.control.api import examples
+from tidegate.control.api import examples, reach
 from tidegate.control.api.calls import Answer, Call, Cursor, Limit, Operating, body_of, give, in_pages, page, unpack
 from tidegate.control.api.documents import documented
 from tidegate.control.api.sources import served_from
 from tidegate.control.experiments.experiment import Experiment, Report, Spec
-from tidegate.errors import NotFound
 
 router = APIRouter(prefix="/api/v1/experiments", tags=["experiments"])
 
@@ -49,14 +48,12 @@ def start(call: Operating, asked: Annotated[StartExperiment, Depends(body_of(Sta
 @router.get("", summary="Experiments, newest first")
 @documented("operate", Experiment, many=True)
 def list_all(call: Operating, limit: Limit = 50, cursor: Cursor = None) -> Response:
-    found: list[Experiment] = []
+    def read(count: int, after: str | None) -> list[Experiment]:
+        return call.services.experiments.list(count, after)[0]
+
     after = unpack(cursor, str)
-    while len(found) <= limit:
-        more, after = call.services.experiments.list(limit + 1, after)
-        found += [one for one in more if call.caller.facts.reaches(one.spec.endpoint)]
-        if after is None:
-            break
-    return page(found[: limit + 1], limit, lambda one: one.name)
+    found = reach.some(call.caller, read, limit + 1, after, lambda one: one.name, lambda one: one.spec.endpoint)
+    return page(found, limit, lambda one: one.name)
 
 
 @router.get("/{name}", summary="One experiment")
@@ -98,12 +95,4 @@ def stop(
 
 
 def visible(call: Call, name: str) -> Experiment:
-    """Raises NotFound for what is not there, and in the same words for what the key may not see."""
-    absent = NotFound(f"there is no experiment {name[:80]!r}")
-    try:
-        found = call.services.experiments.get(name)
-    except NotFound:
-        raise absent from None
-    if not call.caller.facts.reaches(found.spec.endpoint):
-        raise absent
-    return found
+    return reach.one(call.caller, "experiment", name, call.services.experiments.get, lambda found: found.spec.endpoint)

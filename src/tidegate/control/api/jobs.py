@@ -9,11 +9,11 @@ import msgspec
 from fastapi import APIRouter, Depends, Query, Response
 from msgspec import Meta
 
-from tidegate.control.api import examples
+from tidegate.control.api import examples, reach
 from tidegate.control.api.calls import Answer, Call, Cursor, Limit, Operating, body_of, give, page, unpack
 from tidegate.control.api.documents import documented
 from tidegate.control.jobs.job import Job, State
-from tidegate.errors import InvalidInput, NotAllowed, NotFound
+from tidegate.errors import InvalidInput, NotAllowed
 
 router = APIRouter(prefix="/api/v1/jobs", tags=["jobs"])
 
@@ -105,23 +105,20 @@ def listed(
     call: Call, kind: str | None, state: State | None, endpoint: str | None, limit: int, cursor: str | None
 ) -> Response:
     """A page of those that the key may see."""
-    found: list[Job] = []
+
+    def read(count: int, after: str | None) -> list[Job]:
+        return call.services.jobs.list(kind=kind, state=state, endpoint=endpoint, limit=count, cursor=after)[0]
+
     after = unpack(cursor, str)
-    while len(found) <= limit:
-        more, after = call.services.jobs.list(kind=kind, state=state, endpoint=endpoint, limit=limit + 1, cursor=after)
-        found += [job for job in more if call.caller.facts.reaches(job.endpoint)]
-        if after is None:
-            break
-    return page(found[: limit + 1], limit, lambda job: job.id)
+    found = reach.some(call.caller, read, limit + 1, after, lambda job: job.id, lambda job: job.endpoint)
+    return page(found, limit, lambda job: job.id)
 
 
 def visible(call: Call, job_id: str, kind: str = "") -> Job:
-    """Raises NotFound for what is not there, and in the same words for what the key may not see."""
-    absent = NotFound(f"there is no job {job_id[:80]!r}")
-    try:
-        found = call.services.jobs.get(job_id)
-    except NotFound:
-        raise absent from None
-    if not call.caller.facts.reaches(found.endpoint) or (kind and found.kind != kind):
-        raise absent
-    return found
+    """One of another kind is not there either, where ``kind`` is given."""
+
+    def get(name: str) -> Job | None:
+        found = call.services.jobs.get(name)
+        return found if kind in ("", found.kind) else None
+
+    return reach.one(call.caller, "job", job_id, get, lambda found: found.endpoint)

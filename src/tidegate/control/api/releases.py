@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 import msgspec
@@ -11,7 +12,7 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from tidegate.control.access.caller import Caller
-from tidegate.control.api import examples
+from tidegate.control.api import examples, reach
 from tidegate.control.api.calls import Answer, Call, Cursor, Limit, Operating, body_of, give, page, unpack
 from tidegate.control.api.documents import documented
 from tidegate.control.api.services import Services
@@ -21,7 +22,7 @@ from tidegate.control.releases.look import Point
 from tidegate.control.releases.prometheus import without_password
 from tidegate.control.releases.release import Release
 from tidegate.control.releases.replay import Replayed
-from tidegate.errors import InvalidInput, NotFound
+from tidegate.errors import InvalidInput
 from tidegate.settings import ReleaseSettings
 from tidegate.storage.records import ReleaseRow
 
@@ -83,7 +84,9 @@ def list_all(
     cursor: Cursor = None,
 ) -> Response:
     after = unpack(cursor, str)
-    found = _rows(call, endpoint, is_open, limit + 1, after)
+    with call.services.store.read() as unit:
+        read = partial(unit.releases.list, endpoint, is_open)
+        found = reach.some(call.caller, read, limit + 1, after, lambda row: row.id, lambda row: row.endpoint)
     return page(found, limit, lambda row: row.id, _release)
 
 
@@ -144,30 +147,14 @@ def replay(call: Operating, release_id: str) -> Response:
 
 
 def visible(services: Services, caller: Caller, release_id: str) -> Release:
-    """Raises NotFound for what is not there, and in the same words for what the key may not see."""
     with services.store.read() as unit:
-        row = unit.releases.get(release_id)
-    if row is None or not caller.facts.reaches(row.endpoint):
-        raise NotFound(f"there is no release {release_id[:80]!r}")
+        row = reach.one(caller, "release", release_id, unit.releases.get, lambda row: row.endpoint)
     return _release(row)
 
 
 def _step_in(call: Call, release_id: str, asked: Act, act: Callable[..., Release]) -> Response:
     visible(call.services, call.caller, release_id)
     return call.write(lambda: Answer(_shown(act(release_id, who=call.who, reason=asked.reason))))
-
-
-def _rows(call: Call, endpoint: str | None, is_open: bool | None, count: int, after: str | None) -> list[ReleaseRow]:
-    """Up to ``count`` rows that the caller may see."""
-    found: list[ReleaseRow] = []
-    with call.services.store.read() as unit:
-        while len(found) < count:
-            rows = unit.releases.list(endpoint=endpoint, open=is_open, limit=count, cursor=after)
-            found += [row for row in rows if call.caller.facts.reaches(row.endpoint)]
-            if len(rows) < count:
-                break
-            after = rows[-1].id
-    return found[:count]
 
 
 def _release(row: ReleaseRow) -> Release:

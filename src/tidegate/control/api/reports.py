@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Depends, Query, Response
 from msgspec import Meta
 
-from tidegate.control.api import baselines, examples
+from tidegate.control.api import baselines, examples, reach
 from tidegate.control.api.calls import Answer, Call, Cursor, Limit, Operating, body_of, give, page, unpack
 from tidegate.control.api.documents import documented
 from tidegate.control.jobs.job import Job
@@ -78,16 +79,11 @@ def list_all(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
-    found: list[DocumentRow] = []
     after = unpack(cursor, str)
     with call.services.store.read() as unit:
-        while len(found) <= limit:
-            more = unit.documents.list(endpoint, limit + 1, after)
-            found += [row for row in more if call.caller.facts.reaches(row.endpoint)]
-            if len(more) <= limit:
-                break
-            after = more[-1].id
-    return page(found[: limit + 1], limit, lambda row: row.id, lambda row: msgspec.Raw(row.summary.encode()))
+        read = partial(unit.documents.list, endpoint)
+        found = reach.some(call.caller, read, limit + 1, after, lambda row: row.id, lambda row: row.endpoint)
+    return page(found, limit, lambda row: row.id, lambda row: msgspec.Raw(row.summary.encode()))
 
 
 @router.get("/{id}", summary="What a report says, in short")
@@ -113,9 +109,5 @@ def data(call: Operating, id: str) -> Response:  # noqa: A002
 
 
 def visible(call: Call, id: str) -> DocumentRow:  # noqa: A002
-    """Raises NotFound for what is not there, and in the same words for what the key may not see."""
     with call.services.store.read() as unit:
-        row = unit.documents.get(id)
-    if row is None or not call.caller.facts.reaches(row.endpoint):
-        raise NotFound(f"there is no report {id[:80]!r}")
-    return row
+        return reach.one(call.caller, "report", id, unit.documents.get, lambda row: row.endpoint)

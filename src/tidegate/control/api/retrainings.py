@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Depends, Query, Response
 from msgspec import Meta
 
-from tidegate.control.api import examples
+from tidegate.control.api import examples, reach
 from tidegate.control.api.calls import Answer, Call, Cursor, Limit, Operating, body_of, give, in_pages, page, unpack
 from tidegate.control.api.documents import documented
 from tidegate.control.training.demand import Outlook
 from tidegate.control.training.retraining import Mode, Retraining
-from tidegate.errors import NotFound
 
 router = APIRouter(prefix="/api/v1/retrainings", tags=["retrainings"])
 
@@ -54,15 +54,10 @@ def list_all(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
-    found: list[Retraining] = []
+    read = partial(call.services.retraining.list, endpoint, open)
     after = unpack(cursor, str)
-    while len(found) <= limit:
-        more = call.services.retraining.list(endpoint, open, limit + 1, after)
-        found += [one for one in more if call.caller.facts.reaches(one.endpoint)]
-        if len(more) <= limit:
-            break
-        after = more[-1].id
-    return page(found[: limit + 1], limit, lambda one: one.id)
+    found = reach.some(call.caller, read, limit + 1, after, lambda one: one.id, lambda one: one.endpoint)
+    return page(found, limit, lambda one: one.id)
 
 
 @router.get("/outlook", summary="Which endpoints are trained anew by themselves, and why not now")
@@ -93,12 +88,4 @@ def cancel(
 
 
 def visible(call: Call, id: str) -> Retraining:  # noqa: A002
-    """Raises NotFound for what is not there, and in the same words for what the key may not see."""
-    absent = NotFound(f"there is no retraining {id[:80]!r}")
-    try:
-        found = call.services.retraining.get(id)
-    except NotFound:
-        raise absent from None
-    if not call.caller.facts.reaches(found.endpoint):
-        raise absent
-    return found
+    return reach.one(call.caller, "retraining", id, call.services.retraining.get, lambda found: found.endpoint)
