@@ -50,35 +50,19 @@ MAY_ALSO_IMPORT: dict[str, set[str]] = {
 }
 """The two seams through which the data plane reaches the store, and the place where the console is mounted."""
 
+PURE_OF_MONITORING = (
+    "alerts", "bins", "blocks", "bounds", "checking", "columns", "comparison", "drift", "estimate", "facts", "folding",
+    "heat", "histogram", "labelled", "measures", "metrics", "monitor", "observing", "performance", "profiler", "profiles",
+    "quality", "repeats", "rows", "texts",
+)  # fmt: skip
 PURE = (
     "control/analysis/",
     *(f"control/releases/{name}.py" for name in ("machine", "evidence", "counted", "guardrails", "gates", "wording")),
     "control/experiments/experiment.py",
     *(f"control/training/{name}.py" for name in ("policy", "gate", "scores")),
-    *(f"control/monitoring/{name}.py" for name in ("checking", "observing", "folding", "facts")),
-    *(
-        f"control/monitoring/{name}"
-        for name in (
-            "bins",
-            "blocks",
-            "columns",
-            "drift",
-            "histogram",
-            "measures",
-            "profiler",
-            "profiles",
-            "quality",
-            "repeats",
-            "rows",
-            "texts",
-        )
-    ),
+    *(f"control/monitoring/{name}.py" for name in PURE_OF_MONITORING),
     "control/jobs/job.py",
     "control/jobs/moves.py",
-    *(
-        f"control/monitoring/{name}.py"
-        for name in ("metrics", "performance", "labelled", "estimate", "bounds", "alerts", "observing")
-    ),
     "serving/routing.py",
 )
 INPUT_OUTPUT = {
@@ -137,6 +121,11 @@ def test_layers(module: str) -> None:
     tree = ast.parse((PACKAGE / module).read_text("utf-8"))
     parts = {name.split(".")[1] for name in imported(ast.walk(tree)) if name.startswith("tidegate.")}
     assert parts - {"__version__"} <= MAY_IMPORT[layer] | MAY_ALSO_IMPORT.get(module, set())
+
+
+@pytest.mark.parametrize("pure", PURE)
+def test_what_is_pure_is_there(pure: str) -> None:
+    assert any(module.startswith(pure) for module in modules())
 
 
 @pytest.mark.parametrize("module", [module for module in modules() if module.startswith(PURE)])

@@ -17,9 +17,10 @@ from tidegate.cli.baseline import moment
 from tidegate.control.api import examples
 from tidegate.control.api.alerts import AlertLine
 from tidegate.control.monitoring import profiles
+from tidegate.control.monitoring.comparison import Distribution, WindowView
 from tidegate.control.monitoring.kept import Baseline
+from tidegate.control.monitoring.monitor import Monitor
 from tidegate.control.monitoring.records import Alert
-from tidegate.control.monitoring.views import Distribution, Monitor, WindowView
 from tidegate.errors import UserError
 
 

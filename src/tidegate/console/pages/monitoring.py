@@ -12,8 +12,8 @@ from tidegate.console import courses, heat, pictures, text
 from tidegate.console.site import Site
 from tidegate.console.watch import BASES, RAISED, alert_of
 from tidegate.control.access.caller import Caller
+from tidegate.control.monitoring.monitor import Monitor
 from tidegate.control.monitoring.records import Performance
-from tidegate.control.monitoring.views import Monitor
 from tidegate.errors import InvalidInput, NotFound
 from tidegate.monitor_plan import MonitorPlan
 from tidegate.section import seconds_of

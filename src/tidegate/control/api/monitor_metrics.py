@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from tidegate.control.monitoring.monitor import Monitor
 from tidegate.control.monitoring.records import Performance
-from tidegate.control.monitoring.views import Monitor
 from tidegate.errors import NotFound
 
 if TYPE_CHECKING:

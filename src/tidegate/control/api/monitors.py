@@ -9,8 +9,11 @@ from fastapi import APIRouter, Query, Response
 from tidegate.control.api import examples
 from tidegate.control.api.calls import Answer, Call, Cursor, Limit, Operating, give, in_pages
 from tidegate.control.api.documents import documented
+from tidegate.control.monitoring.comparison import Distribution, WindowView
+from tidegate.control.monitoring.heat import Heat
+from tidegate.control.monitoring.monitor import Monitor
 from tidegate.control.monitoring.records import Performance
-from tidegate.control.monitoring.views import Distribution, Heat, Monitor, WindowView, between
+from tidegate.control.monitoring.views import between
 from tidegate.errors import InvalidInput, NotFound
 from tidegate.section import seconds_of
 

@@ -19,14 +19,17 @@ from tidegate.control.access import audit
 from tidegate.control.jobs.queue import Queue
 from tidegate.control.lease import Leadership
 from tidegate.control.monitoring import alerts, notify
+from tidegate.control.monitoring.comparison import Distribution, WindowView
+from tidegate.control.monitoring.heat import Heat
 from tidegate.control.monitoring.kept import Baselines
 from tidegate.control.monitoring.looking import Look, save
+from tidegate.control.monitoring.monitor import Monitor
 from tidegate.control.monitoring.notification import notification_of
 from tidegate.control.monitoring.raising import AlertChange, Told, event_row, row_of, withdraw_all
 from tidegate.control.monitoring.records import Alert, DriftReport, Performance
 from tidegate.control.monitoring.references import References
 from tidegate.control.monitoring.state import NOT_BEGUN, MonitorState, read_state, write_state
-from tidegate.control.monitoring.views import Distribution, Heat, Monitor, Views, WindowView
+from tidegate.control.monitoring.views import Views
 from tidegate.control.registry.base import Registry
 from tidegate.errors import Conflict, InvalidInput, LeaseLost, LostRace, NotFound, StoreAway, TidegateError
 from tidegate.monitor_plan import MonitorPlan

@@ -14,9 +14,11 @@ from tidegate.control.api import examples
 from tidegate.control.api.alerts import AlertLine
 from tidegate.control.api.baselines import CreateBaseline
 from tidegate.control.monitoring import profiles
+from tidegate.control.monitoring.comparison import Distribution, WindowView
+from tidegate.control.monitoring.heat import Heat
 from tidegate.control.monitoring.kept import Baseline
+from tidegate.control.monitoring.monitor import Monitor
 from tidegate.control.monitoring.records import Alert, DriftReport, Performance
-from tidegate.control.monitoring.views import Distribution, Heat, Monitor, WindowView
 from tidegate.monitor_plan import MonitorPlan
 from tidegate.observations import PredictionEvent
 from tidegate.settings import EndpointSettings, Settings
