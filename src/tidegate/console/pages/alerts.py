@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tidegate.console import sentences, text
+from tidegate.console import lists, sentences, text
 from tidegate.console.site import Site
 from tidegate.console.watch import RAISED, alert_of
 from tidegate.control.access.caller import Caller
@@ -18,7 +18,6 @@ from tidegate.control.monitoring.raising import AlertChange
 from tidegate.control.monitoring.records import Alert
 from tidegate.errors import NotFound
 
-PAGE = 30
 LONGEST_REASON = 500
 ENDED = ("resolved", "ok")
 SECONDS = ((3600, "for an hour"), (14_400, "for 4 hours"), (86_400, "for a day"), (604_800, "for a week"))
@@ -47,7 +46,8 @@ def routes(site: Site) -> list[Route]:
         with services.store.read() as unit:
             raised = [alert_of(row.body) for row in unit.alerts.list(endpoint, RAISED, 200, among=among)]
             cursor = request.query_params.get("cursor")
-            rows = unit.alerts.list(endpoint, ENDED, PAGE + 1, cursor, among)
+            rows = unit.alerts.list(endpoint, ENDED, lists.PAGE + 1, cursor, among)
+        ended, following = lists.cut(rows, lambda row: row.id)
         raised.sort(key=lambda alert: (alert.state != "firing", silenced(alert), -alert.changed))
         return site.render(
             request,
@@ -56,8 +56,8 @@ def routes(site: Site) -> list[Route]:
             section="Alerts",
             endpoint=endpoint,
             raised=raised,
-            ended=[alert_of(row.body) for row in rows[:PAGE]],
-            following=rows[PAGE - 1].id if len(rows) > PAGE else None,
+            ended=[alert_of(row.body) for row in ended],
+            following=following,
             announce="; ".join(f"{alert.endpoint}: {alert.text}" for alert in raised[:5] if alert.state == "firing"),
         )
 

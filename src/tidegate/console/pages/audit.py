@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tidegate.clock import Clock
+from tidegate.console import lists
 from tidegate.console.site import Site
 from tidegate.control.access.audit import FIRST, MOST_FAULTS, START, Fault, Head, verify
 from tidegate.control.access.caller import Caller
@@ -109,13 +110,14 @@ def routes(site: Site) -> list[Route]:
             raise InvalidInput("before is the number of an entry")
         with site.services.store.read() as unit:
             rows = unit.audit.list(PAGE + 1, int(before) if before else None, target or None)
+        shown, following = lists.cut(rows, lambda row: row.sequence, PAGE)
         return site.render(
             request,
             "audit.html",
             visitor,
             section="Audit",
-            entries=[entry_of(row) for row in rows[:PAGE]],
-            following=rows[PAGE - 1].sequence if len(rows) > PAGE else None,
+            entries=[entry_of(row) for row in shown],
+            following=following,
             before=before,
             target=target,
             checked=verified.look(),

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tidegate.console import pictures
+from tidegate.console import lists, pictures
 from tidegate.console.shelf import Shelf
 from tidegate.console.site import Site
 from tidegate.control.access.caller import Caller
@@ -19,7 +19,6 @@ from tidegate.errors import InvalidInput
 if TYPE_CHECKING:
     from tidegate.control.experiments.service import ExperimentService
 
-PAGE = 30
 LONGEST_REASON = 500
 MOST_EXPERIMENTS = 16
 
@@ -45,13 +44,11 @@ def routes(site: Site) -> list[Route]:
     kept_reports = Reports(services.experiments)
 
     def index(request: Request, visitor: Caller) -> Response:
-        found: list[Experiment] = []
-        following = request.query_params.get("cursor")
-        while not found:  # no page is empty while there is more
-            more, following = services.experiments.list(PAGE, following)
-            found = [one for one in more if visitor.facts.reaches(one.spec.endpoint)]
-            if following is None:
-                break
+        def read(count: int, after: str | None) -> list[Experiment]:
+            return services.experiments.list(count, after)[0]
+
+        cursor = request.query_params.get("cursor")
+        found, following = lists.seen(visitor, read, cursor, lambda one: one.name, lambda one: one.spec.endpoint)
         return site.render(
             request, "experiments.html", visitor, section="Experiments", experiments=found, following=following
         )

@@ -12,12 +12,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from tidegate.console import lists
 from tidegate.console.site import Site
 from tidegate.control.access.caller import Caller
 from tidegate.control.jobs.job import Job, State
 from tidegate.errors import NotFound
 
-PAGE = 30
 LONGEST_REASON = 500
 MOST_SHOWN = 20_000
 """Characters of what a job was given or gave."""
@@ -35,13 +35,12 @@ def routes(site: Site) -> list[Route]:
         asked = request.query_params.get("state", "")
         state = asked if asked in get_args(State) else None
         kind = request.query_params.get("kind") or None
-        found: list[Job] = []
-        following = request.query_params.get("cursor")
-        while not found:  # no page is empty while there is more
-            more, following = services.jobs.list(kind=kind, state=state, limit=PAGE, cursor=following)
-            found = [job for job in more if visitor.facts.reaches(job.endpoint)]
-            if following is None:
-                break
+
+        def read(count: int, after: str | None) -> list[Job]:
+            return services.jobs.list(kind=kind, state=state, limit=count, cursor=after)[0]
+
+        cursor = request.query_params.get("cursor")
+        found, following = lists.seen(visitor, read, cursor, lambda job: job.id, lambda job: job.endpoint)
         return site.render(
             request,
             "jobs.html",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from starlette.datastructures import FormData
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tidegate.console import pictures, sentences, text
+from tidegate.console import lists, pictures, sentences, text
 from tidegate.console.site import Site
 from tidegate.control.access.caller import Caller
 from tidegate.control.releases.history import line_of, release_of
@@ -17,7 +18,6 @@ from tidegate.control.releases.release import Release
 from tidegate.errors import NotFound
 from tidegate.storage.records import ReleaseEventRow
 
-PAGE = 30
 LONGEST_REASON = 500
 SIDES = ("baseline", "candidate", "shadow")
 WARNINGS: Mapping[str, str] = {
@@ -38,21 +38,16 @@ def routes(site: Site) -> list[Route]:
 
     def index(request: Request, visitor: Caller) -> Response:
         endpoint = request.query_params.get("endpoint") or None
-        found: list[Release] = []
-        following = request.query_params.get("cursor")
+        cursor = request.query_params.get("cursor")
         with services.store.read() as unit:
-            while not found:  # no page is empty while there is more
-                rows = unit.releases.list(endpoint=endpoint, limit=PAGE + 1, cursor=following)
-                found = [release_of(row) for row in rows[:PAGE] if visitor.facts.reaches(row.endpoint)]
-                following = rows[PAGE - 1].id if len(rows) > PAGE else None
-                if following is None:
-                    break
+            read = partial(unit.releases.list, endpoint, None)
+            found, following = lists.seen(visitor, read, cursor, lambda row: row.id, lambda row: row.endpoint)
         return site.render(
             request,
             "releases.html",
             visitor,
             section="Releases",
-            releases=found,
+            releases=[release_of(row) for row in found],
             following=following,
             endpoint=endpoint,
         )

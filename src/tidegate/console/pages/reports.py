@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from tidegate.console import lists
 from tidegate.console.site import Site
 from tidegate.control.access.caller import Caller
 from tidegate.control.monitoring.reports import Summary
 from tidegate.errors import NotFound
 from tidegate.storage.records import DocumentRow
 
-PAGE = 30
 DOCUMENT = "/api/v1/reports/{}/document"
 
 
@@ -24,15 +26,10 @@ def routes(site: Site) -> list[Route]:
         endpoint = request.query_params.get("endpoint") or None
         if endpoint is not None:
             visitor.must_reach(endpoint)
-        found: list[DocumentRow] = []
-        following = request.query_params.get("cursor")
+        cursor = request.query_params.get("cursor")
         with services.store.read() as unit:
-            while not found:  # no page is empty while there is more
-                rows = unit.documents.list(endpoint, PAGE + 1, following)
-                found = [row for row in rows[:PAGE] if visitor.facts.reaches(row.endpoint)]
-                following = rows[PAGE - 1].id if len(rows) > PAGE else None
-                if following is None:
-                    break
+            read = partial(unit.documents.list, endpoint)
+            found, following = lists.seen(visitor, read, cursor, lambda row: row.id, lambda row: row.endpoint)
         return site.render(
             request,
             "reports.html",

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tidegate.console import chains
+from tidegate.console import chains, lists
 from tidegate.console.site import Site
 from tidegate.console.watch import alert_of
 from tidegate.control.access.caller import Caller
@@ -15,7 +15,6 @@ from tidegate.control.releases.history import release_of
 from tidegate.control.training.retraining import Retraining
 from tidegate.errors import NotFound
 
-PAGE = 30
 LONGEST_REASON = 500
 WRONG = f"Say why, in at most {LONGEST_REASON} characters: it goes into the audit log."
 
@@ -24,14 +23,11 @@ def routes(site: Site) -> list[Route]:
     services = site.services
 
     def index(request: Request, visitor: Caller) -> Response:
-        found: list[Retraining] = []
-        following = request.query_params.get("cursor")
-        while not found:  # no page is empty while there is more
-            more = services.retraining.list(limit=PAGE + 1, cursor=following)
-            found = [one for one in more[:PAGE] if visitor.facts.reaches(one.endpoint)]
-            following = more[PAGE - 1].id if len(more) > PAGE else None
-            if following is None:
-                break
+        def read(count: int, after: str | None) -> list[Retraining]:
+            return services.retraining.list(limit=count, cursor=after)
+
+        cursor = request.query_params.get("cursor")
+        found, following = lists.seen(visitor, read, cursor, lambda one: one.id, lambda one: one.endpoint)
         return site.render(
             request,
             "retrainings.html",
