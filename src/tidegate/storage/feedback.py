@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, LargeBinary, Select, and_, case, func, literal, or_, select, true, union
+from sqlalchemy import (
+    ColumnElement,
+    LargeBinary,
+    Select,
+    and_,
+    bindparam,
+    case,
+    func,
+    literal,
+    or_,
+    select,
+    true,
+    union,
+)
 
 from tidegate.errors import InvalidInput
 from tidegate.observations import Feedback
@@ -21,13 +34,18 @@ from tidegate.storage.tables import events, exposures, feedback
 COLUMNS = tuple(feedback.c[name] for name in Feedback.__struct_fields__)
 NOTHING = literal(b"", LargeBinary)
 ONE_ROW = events.c.rows == 1
-ANSWERS = {"inputs": NOTHING, "outputs": case((ONE_ROW, events.c.outputs), else_=NOTHING)}
-LIGHT = ANSWERS | {"outputs": case((and_(ONE_ROW, feedback.c.value.is_(None)), events.c.outputs), else_=NOTHING)}
+SMALL = and_(ONE_ROW, func.length(events.c.outputs) <= 4096)
+"""Outputs that come beside the label; others are read when they are wanted, once for all labels of a request."""
+ANSWERS = {"inputs": NOTHING, "outputs": case((SMALL, events.c.outputs), else_=NOTHING)}
+LIGHT = ANSWERS | {"outputs": case((and_(SMALL, feedback.c.value.is_(None)), events.c.outputs), else_=NOTHING)}
 ANSWER_COLUMNS = (events.c.id, *(ANSWERS.get(column.name, column) for column in EVENT_COLUMNS))
 LIGHT_COLUMNS = (events.c.id, *(LIGHT.get(column.name, column) for column in EVENT_COLUMNS))
-REMEMBERED = 16
-"""Outputs of requests with several rows; these come once, not with each of their labels."""
+OUTPUTS = select(events.c.outputs).where(events.c.id == bindparam("wanted"))
+REQUEST, ROW = "request:", "row:"
+"""What the keys of labels begin with; of a row its number comes next."""
 ROWS_AT_ONCE = 1000
+GATHERED = 10_000
+"""Labels among which those of one request are brought together."""
 TOLERANCE = 1.0
 """Seconds that an outcome may seem older than its exposure: senders round their times."""
 
@@ -73,7 +91,7 @@ class FeedbackRepository(Repository):
         self, endpoint: str, metric: str, since: float, until: float, answers: bool = False
     ) -> Iterator[Labelled]:
         """Feedback on predictions *made* in [since, until), whenever it came, in the order of the predictions. A request
-        that was sent several times counts once, as its first prediction.
+        that was sent several times counts once, as its first prediction; a label for a row that it did not have is left out.
 
         Read while it is iterated, inside the unit, since it may be a month's. The events come without what nobody needs
         for it: their inputs, and without ``answers`` the outputs where a value was sent.
@@ -85,49 +103,57 @@ class FeedbackRepository(Repository):
                 events, feedback, and_(feedback.c.request_id == events.c.request_id, feedback.c.metric == metric)
             )
             .where(events.c.endpoint == endpoint, events.c.time >= since, events.c.time < until)
-            .where(events.c.request_id != "", feedback.c.endpoint.in_(("", endpoint)), ~_sent_before().exists())
-            .order_by(events.c.time, events.c.id)
+            .where(events.c.request_id != "", *_counts_for(endpoint))
+            .order_by(events.c.time, events.c.id, feedback.c.id)
         )
         return self._labelled(query, answers)
 
     def arrived(self, endpoint: str, metric: str, since: float, until: float) -> Iterator[Labelled]:
-        """As ``labels`` with the answers, for feedback that *came* in [since, until), in the order of its coming. What was
-        sent anew came when it was sent last."""
+        """As ``labels`` with the answers, for feedback that *came* in [since, until). What was sent anew came when it was
+        sent last. In the order of its coming but for ``GATHERED`` labels at a time, of which those of one request come
+        together: else what was answered would be read once for each of its rows."""
         # As in _sent_before: the events of a request are looked up, those of the endpoint are not gone through.
         here = and_(events.c.request_id == feedback.c.request_id, events.c.endpoint.concat("") == endpoint)
         query = (
             select(*COLUMNS, *ANSWER_COLUMNS)
             .join_from(feedback, events, here)
             .where(feedback.c.received >= since, feedback.c.received < until, feedback.c.metric == metric)
-            .where(feedback.c.request_id != "", feedback.c.endpoint.in_(("", endpoint)), ~_sent_before().exists())
+            .where(feedback.c.request_id != "", *_counts_for(endpoint))
             .order_by(feedback.c.received, feedback.c.id)
         )
-        return self._labelled(query, answers=True)
+        return self._labelled(query, answers=True, gathered=GATHERED)
 
     def times(self, endpoint: str, metric: str, since: float) -> Iterator[tuple[float, float]]:
-        """When the prediction was made and when its label came, of labels that came at ``since`` or later."""
+        """When the prediction was made and when its label came, of labels that came at ``since`` or later and are about
+        one row that is known."""
         here = and_(events.c.request_id == feedback.c.request_id, events.c.endpoint.concat("") == endpoint)
         query = (
             select(events.c.time, feedback.c.received)
             .join_from(feedback, events, here)
             .where(feedback.c.received >= since, feedback.c.metric == metric)
-            .where(feedback.c.request_id != "", feedback.c.endpoint.in_(("", endpoint)))
+            .where(feedback.c.request_id != "", *_counts_for(endpoint), or_(feedback.c.row.is_not(None), ONE_ROW))
         )
         rows = self._connection.execute(query.execution_options(yield_per=ROWS_AT_ONCE))
         return ((made, came) for made, came in rows)
 
-    def _labelled(self, query: Select[Any], answers: bool) -> Iterator[Labelled]:
+    def _labelled(self, query: Select[Any], answers: bool, gathered: int = 0) -> Iterator[Labelled]:
         wide = len(COLUMNS)
-
-        @lru_cache(REMEMBERED)
-        def outputs(id: int) -> bytes:  # noqa: A002
-            return bytes(self._connection.execute(select(events.c.outputs).where(events.c.id == id)).scalar_one())
-
-        for row in self._connection.execute(query.execution_options(yield_per=ROWS_AT_ONCE)):
-            told, event = _feedback(row[:wide]), event_of(row[wide + 1 :])
-            if event.rows > 1 and (answers or told.value is None):
-                event = msgspec.structs.replace(event, outputs=outputs(row[wide]))
+        known, bare, whole = 0, None, None
+        for row in self._rows_of(query, gathered, wide):
+            if bare is None or row[wide] != known:
+                known, bare, whole = row[wide], event_of(row[wide + 1 :]), None
+            told, event = _feedback(row[:wide]), bare
+            if not bare.outputs and (answers or told.value is None):
+                event = whole = whole or msgspec.structs.replace(bare, outputs=self._outputs(known))
             yield Labelled(told, event)
+
+    def _rows_of(self, query: Select[Any], gathered: int, wide: int) -> Iterator[Any]:
+        found = self._connection.execute(query.execution_options(yield_per=gathered or ROWS_AT_ONCE))
+        for part in found.partitions():
+            yield from sorted(part, key=itemgetter(wide)) if gathered else part
+
+    def _outputs(self, id: int) -> bytes:  # noqa: A002
+        return bytes(self._connection.execute(OUTPUTS, {"wanted": id}).scalar_one())
 
     def outcomes(self, experiment: str, metric: str, before: bool = False) -> list[tuple[str, str, float]]:
         """(variant, unit, value) of units with an exposure, for values that happened after it; with ``before`` those
@@ -199,6 +225,29 @@ class FeedbackRepository(Repository):
         return int(self._connection.execute(query).scalar_one())
 
 
+def _counts_for(endpoint: str) -> tuple[ColumnElement[bool], ...]:
+    """Whether a label counts for the event that has its request: the first of the endpoint's, and it had such a row."""
+    return (
+        feedback.c.endpoint.in_(("", endpoint)),
+        or_(feedback.c.row.is_(None), feedback.c.row < events.c.rows),
+        or_(events.c.rows != 1, ~_said_otherwise(endpoint).exists()),
+        ~_sent_before().exists(),
+    )
+
+
+def _said_otherwise(endpoint: str) -> Select[Any]:
+    """Of the only row of a request, which a label need not name, one that counts more and names it where this does not."""
+    other = feedback.alias("other")
+    prefix = case((feedback.c.row.is_(None), f"{ROW}0:"), else_=REQUEST)
+    later = or_(other.c.time > feedback.c.time, and_(other.c.time == feedback.c.time, other.c.id < feedback.c.id))
+    return select(other.c.id).where(
+        other.c.key == prefix.concat(feedback.c.request_id),
+        other.c.metric == feedback.c.metric,
+        other.c.endpoint.in_(("", endpoint)),
+        later,
+    )
+
+
 def _sent_before() -> Select[Any]:
     """The same request, earlier, at the same endpoint."""
     earlier = events.alias("earlier")
@@ -242,4 +291,4 @@ def _values(place: int, one: Feedback) -> dict[str, Any]:
 def _key(request_id: str, row: int | None, unit: str) -> str:
     if not request_id:
         return f"unit:{unit}"
-    return f"request:{request_id}" if row is None else f"row:{row}:{request_id}"
+    return f"{REQUEST}{request_id}" if row is None else f"{ROW}{row}:{request_id}"

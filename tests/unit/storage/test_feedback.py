@@ -225,8 +225,8 @@ def test_labels_that_came_in_a_time(store: Store) -> None:
     with store.read() as unit:
         found = [*unit.feedback.arrived("iris", "bought", START, late + 3)]
         assert [(one.event.request_id, one.event.variant, one.feedback.value) for one in found] == [
-            ("r3", "baseline", 4.5),
             ("r1", "baseline", 1.5),
+            ("r3", "baseline", 4.5),
         ]
         assert all(one.event.outputs and not one.event.inputs for one in found)
         assert [one.event.request_id for one in unit.feedback.arrived("iris", "bought", late + 3, late + 10)] == [
@@ -254,6 +254,86 @@ def test_answers_come_beside_numbers_where_they_are_wanted(store: Store) -> None
     assert light == [b"", b'{"label":["setosa"]}']
     assert [one.event.outputs for one in whole] == [b'{"label":["setosa"]}'] * 2
     assert not any(one.event.inputs for one in whole)
+
+
+def told(store: Store, until: float = START + 9) -> list[tuple[str, int | None, str | None]]:
+    """What ``labels`` gives, ``arrived`` must give too."""
+    with store.read() as unit:
+        found = [*unit.feedback.labels("iris", "bought", START, until)]
+        came = [*unit.feedback.arrived("iris", "bought", 0.0, math.inf)]
+    seen = [(one.event.request_id, one.feedback.row, one.feedback.label) for one in found]
+    assert seen == [(one.event.request_id, one.feedback.row, one.feedback.label) for one in came]
+    return seen
+
+
+def known_times(store: Store) -> list[float]:
+    with store.read() as unit:
+        return sorted(made for made, _ in unit.feedback.times("iris", "bought", 0.0))
+
+
+def test_labels_of_rows_that_a_request_did_not_have_are_left_out(store: Store) -> None:
+    with store.begin() as unit:
+        unit.events.add([an_event("two", rows=2), an_event("one", time=START + 1)])
+    add(store, *(an_outcome(request_id=name, row=row, label=None) for name in ("two", "one") for row in (0, 1, 2)))
+    assert [(name, row) for name, row, _ in told(store)] == [("two", 0), ("two", 1), ("one", 0)]
+    assert known_times(store) == [START, START, START + 1]
+
+
+def test_the_only_row_of_a_request_has_one_label_named_or_not(store: Store) -> None:
+    with store.begin() as unit:
+        unit.events.add([an_event(name, time=START + n) for n, name in enumerate("abc")])
+        unit.events.add([an_event("d", time=START + 3, rows=2)])
+    for name, earlier, later in (("a", None, 0), ("b", 0, None)):
+        add(store, an_outcome(START + 5, request_id=name, row=earlier, label="old"))
+        add(store, an_outcome(START + 6, request_id=name, row=later, label="new"))
+    add(store, an_outcome(START + 5, request_id="c", label="first"), an_outcome(START + 5, request_id="c", row=1))
+    add(store, an_outcome(START + 5, request_id="c", row=0, label="second"))
+    add(store, an_outcome(START + 6, request_id="a", row=None, label="elsewhere", endpoint="other"))
+    add(store, an_outcome(START + 5, request_id="d", label="all"), an_outcome(START + 5, request_id="d", row=0))
+    assert told(store)[:3] == [("a", 0, "new"), ("b", None, "new"), ("c", None, "first")]
+    assert [(name, row) for name, row, _ in told(store)[3:]] == [("d", None), ("d", 0)]
+    assert known_times(store) == [START, START + 1, START + 2, START + 3], "the label of all rows is about none of them"
+
+
+def test_a_request_that_was_sent_again_has_each_label_once(store: Store) -> None:
+    with store.begin() as unit:
+        unit.events.add([an_event("r", time=START + n, rows=3) for n in range(4)])
+    add(store, *(an_outcome(request_id="r", row=row, label=str(row)) for row in range(3)))
+    assert told(store) == [("r", 0, "0"), ("r", 1, "1"), ("r", 2, "2")]
+    assert known_times(store) == [START] * 3
+
+
+def test_labels_that_come_mixed_are_put_in_the_order_of_their_requests(store: Store) -> None:
+    """Else what was answered for thousands of rows would be read for each of them."""
+    outputs = b'{"predictions":[%s]}' % b",".join([b"0.5"] * 50)
+    with store.begin() as unit:
+        unit.events.add([an_event(f"r{n}", rows=50, outputs=outputs) for n in range(40)])
+    for row in range(50):
+        add(store, *(an_outcome(START + row, request_id=f"r{n}", row=row, label="1", value=None) for n in range(40)))
+    read: list[str] = []
+
+    @event.listens_for(store.engine, "before_cursor_execute")
+    def remember(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        read.append(statement)
+
+    with store.read() as unit:
+        found = [*unit.feedback.arrived("iris", "bought", 0.0, math.inf)]
+    assert len([one for one in read if "SELECT events.outputs" in one]) == 40
+    assert {(one.event.request_id, one.row) for one in found} == {
+        (f"r{n}", row) for n in range(40) for row in range(50)
+    }
+    assert {one.event.outputs for one in found} == {outputs}
+
+
+def test_large_answers_are_read_when_they_are_wanted(store: Store) -> None:
+    """A thousand of them at once, beside numbers that nobody compares with them, would fill the memory."""
+    large = b'{"label":["%s"]}' % (b"x" * 5000)
+    with store.begin() as unit:
+        unit.events.add([an_event("r1", outputs=large), an_event("r2", outputs=large, time=START + 1)])
+    add(store, an_outcome(request_id="r1"), an_outcome(request_id="r2", value=None, label="x"))
+    with store.read() as unit:
+        assert [one.event.outputs for one in unit.feedback.labels("iris", "bought", START, START + 2)] == [b"", large]
+        assert [one.event.outputs for one in unit.feedback.arrived("iris", "bought", 0.0, math.inf)] == [large] * 2
 
 
 @pytest.mark.parametrize("answers", [True, False])

@@ -1,7 +1,7 @@
 """Labels beside predictions, and predictions alone, made into the quality of windows. Streams in, records out.
 
 Only one window is kept at a time, so the streams come in the order of the time that counts: ``feedback.labels`` for windows
-of predictions, ``feedback.arrived`` for windows of arrival, ``events.answers`` for estimates. Forced requests are left out,
+of predictions, ``feedback.arrived`` for one window of arrival, ``events.answers`` for estimates. Forced requests are left out,
 as in all of monitoring: whoever sends them is looking at something.
 
 A label belongs to a row of a request; one that names no row counts where the request had one only. What came as a number
@@ -106,11 +106,10 @@ def estimates(
 
     def read() -> Iterator[Counted]:
         for event in events:
-            for row in range(event.rows):
+            answered = max(map(len, outputs_of(event.outputs).values()), default=0)
+            for row in range(min(event.rows, answered)):
                 answer = answer_of(event, row)
-                if answer is None:
-                    break
-                if answer.scores:
+                if answer is not None and answer.scores:
                     yield event.time, event, Pair("", answer.label or answer.prediction, answer.scores, True)
 
     for start, groups in _windows(read(), endpoint, seconds):
@@ -226,6 +225,9 @@ def _windows(
             if groups:
                 yield current, groups
             current, groups = start, {}
-        groups.setdefault((event.variant, event.version), _Sample()).add(pair)
+        key = event.variant, event.version
+        if key not in groups:
+            groups[key] = _Sample()
+        groups[key].add(pair)
     if groups:
         yield current, groups

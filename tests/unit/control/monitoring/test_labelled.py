@@ -187,6 +187,9 @@ def test_estimates_without_labels() -> None:
     [two] = estimates([several], endpoint="churn", seconds=HOUR, plan=PLAN)
     assert two.predictions == 2
     assert two.metrics["accuracy"].value == pytest.approx(0.75)
+    holes = b'{"predictions":[null,0,1],"scores":[[0.2,0.8],[0.7,0.3],[0.1,0.9]]}'
+    [rest] = estimates([a_label(None, holes, rows=3).event], endpoint="churn", seconds=HOUR, plan=PLAN)
+    assert rest.predictions == 2, "a row without an answer does not take the others with it"
 
 
 def test_windows_of_more_than_two_classes_can_be_kept() -> None:
