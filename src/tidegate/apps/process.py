@@ -278,13 +278,13 @@ def open_variant(variant: Variant, endpoint: EndpointSettings, trust: Trust, *, 
         loaded = load_model(variant.model, trust)
         if loaded.facts.inline:
             return loaded
-        loaded.runtime.close()
+        loaded.close()
     from tidegate.serving.runtimes.isolated import load_isolated
 
     loaded = load_isolated(variant.model, trust, timeout=patience_of(variant.name, endpoint))
     if isolation == "process" or not loaded.facts.inline:
         return loaded
-    loaded.runtime.close()
+    loaded.close()
     return load_model(variant.model, trust)
 
 

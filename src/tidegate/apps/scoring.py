@@ -50,7 +50,7 @@ class FileScorer:
         self.fault = ""
         self.digest = model.facts.digest
         self.matrix = signature.is_matrix
-        self._runtime = model.runtime
+        self._model = model
         self._signature = signature
         self._rows_at_once = rows_at_once
         self._check = checker(signature)
@@ -75,7 +75,7 @@ class FileScorer:
         return answers_of(outputs, self._signature)
 
     def close(self) -> None:
-        self._runtime.close()
+        self._model.close()
 
     def inputs(self, header: Sequence[str], columns: Sequence[Any]) -> Tensors:
         """Raises InvalidInput where a row does not fit."""
@@ -107,7 +107,7 @@ class FileScorer:
     def _predict(self, inputs: Tensors, begin: int, end: int) -> Tensors:
         part = {name: array[begin:end] for name, array in inputs.items()}
         try:
-            return self._check(settle(self._runtime.predict(part)), end - begin)
+            return self._check(settle(self._model.runtime.predict(part)), end - begin)
         except MemoryError:
             raise
         except ContractError as error:

@@ -146,7 +146,7 @@ class Version(Observer):
         """Frees the model; call it when nothing is in flight, or no longer waits for what is."""
         self.batcher.close()
         self.executor.shutdown(wait=False, cancel_futures=True)
-        await asyncio.to_thread(self.loaded.runtime.close)
+        await asyncio.to_thread(self.loaded.close)
         self._memory.add(-self.loaded.facts.memory_bytes)
         # A batch that hangs may still end, long after its series were given to others.
         deaf = Observer()

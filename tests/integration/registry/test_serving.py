@@ -67,7 +67,9 @@ def test_the_server_follows_the_alias(kept: tuple[Registry, str, str], name: str
     registry, kind, address = kept
     assert register(registry, name, tmp_path, 2.0) == "1"
     configured = config(address, kind, iris=f"models:/{name}@champion", pinned=f"models:/{name}/1")
-    with serving(tmp_path, configured) as server:
+    fetched = tmp_path / "fetched"
+    fetched.mkdir()
+    with serving(tmp_path, configured, environment={"TMPDIR": str(fetched)}) as server:
         assert version_of(server) == ("1", [3.0, 5.0, 7.0])
         statuses: set[int] = set()
         stop = threading.Event()
@@ -93,6 +95,14 @@ def test_the_server_follows_the_alias(kept: tuple[Registry, str, str], name: str
         assert version_of(server, "/predict/pinned")[0] == "1"
         shown = server.call("GET", "/models/iris").json
         assert shown["variants"][0]["digest"] == registry.get(name, "1").digest
+        served = 2 if kind == "mlflow" else 0
+        until(
+            lambda: len(list(fetched.glob("tidegate-*-*"))) == served,
+            "the files of what is served no longer are gone",
+            60,
+        )
+        assert server.stop() == 0
+    assert not list(fetched.glob("tidegate-*-*"))
 
 
 @pytest.fixture

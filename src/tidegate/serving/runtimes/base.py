@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import msgspec
@@ -28,6 +28,9 @@ class Runtime(Protocol):
         """Frees the model's memory, threads and files; later calls do nothing."""
 
 
+def _nothing() -> None: ...
+
+
 class LoadedModel(msgspec.Struct, frozen=True):
     """A runtime that was verified, loaded and warmed, with what was found out on the way."""
 
@@ -35,10 +38,17 @@ class LoadedModel(msgspec.Struct, frozen=True):
     facts: ModelFacts
     apart: bool = False
     """Whether it runs in a process of its own."""
+    release: Callable[[], object] = _nothing
+    """Removes what was fetched for it."""
 
     @property
     def signature(self) -> Signature:
         return self.runtime.signature
+
+    def close(self) -> None:
+        """The runtime, and what was fetched for it; later calls do nothing."""
+        self.runtime.close()
+        self.release()
 
 
 class Opened(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,3 +60,5 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
     note: str = ""
     graph: bytes = b""
     """The compiled graph; only as long as this record lives."""
+    release: Callable[[], object] = _nothing
+    """As in ``LoadedModel``."""

@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import weakref
@@ -169,6 +171,7 @@ class _Child:
         ours, theirs = socket.socketpair()
         # Never written to: its end tells the child, through the kernel, that the parent is gone.
         lifeline, held = os.pipe()
+        folder = _put_aside()
         command = [sys.executable, "-m", "tidegate.serving.runtimes.child", str(theirs.fileno()), str(lifeline)]
         try:
             self.process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
@@ -177,17 +180,23 @@ class _Child:
                 stdout=sys.stderr.fileno() if _has_descriptor(sys.stderr) else subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(), lifeline),
                 start_new_session=True,
-                env={**os.environ, "OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)},
+                env={
+                    **os.environ,
+                    **({"TMPDIR": folder} if folder else {}),
+                    "OMP_NUM_THREADS": str(threads),
+                    "OPENBLAS_NUM_THREADS": str(threads),
+                },
             )
         except OSError as error:
             ours.close()
             os.close(held)
+            shutil.rmtree(folder, ignore_errors=True)
             raise ModelError(f"{ref.uri}: cannot start a process for the model: {error}") from error
         finally:
             theirs.close()
             os.close(lifeline)
         self._channel = ours
-        self._reaped = weakref.finalize(self, _end, self.process, ours, held)
+        self._reaped = weakref.finalize(self, _end, self.process, ours, held, folder)
         message = {
             "ref": msgspec.to_builtins(ref),
             "trust": msgspec.to_builtins(trust),
@@ -239,11 +248,19 @@ class _Child:
             return False
 
 
-def _end(process: subprocess.Popen[bytes], channel: socket.socket, held: int) -> None:
+def _put_aside() -> str:
+    """A folder for what a child fetches or makes for the moment: it is killed sooner or later, and does not clean up."""
+    with contextlib.suppress(OSError):  # nothing may be written here; not every model needs to
+        return tempfile.mkdtemp(prefix="tidegate-model-")
+    return ""
+
+
+def _end(process: subprocess.Popen[bytes], channel: socket.socket, held: int, folder: str) -> None:
     process.kill()
     process.wait()
     channel.close()
     os.close(held)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _has_descriptor(stream: Any) -> bool:

@@ -69,6 +69,7 @@ def load_model(ref: ModelRef, trust: Trust, *, threads: int = 1) -> LoadedModel:
             single_row_ms, quickest_ms = _single_row_ms(runtime)
     except BaseException:
         runtime.close()
+        opened.release()
         raise
     if arm := getattr(runtime, "arm", None):
         arm()
@@ -86,7 +87,7 @@ def load_model(ref: ModelRef, trust: Trust, *, threads: int = 1) -> LoadedModel:
         compiled=opened.compiled,
         compile_note=opened.note,
     )
-    return LoadedModel(runtime=runtime, facts=facts)
+    return LoadedModel(runtime=runtime, facts=facts, release=opened.release)
 
 
 def open_model(ref: ModelRef, trust: Trust, *, threads: int = 1) -> tuple[Opened, str, int]:
@@ -105,8 +106,9 @@ def open_model(ref: ModelRef, trust: Trust, *, threads: int = 1) -> tuple[Opened
     except BaseException:
         source.release()
         raise
-    weakref.finalize(opened.runtime, source.release)
-    return opened, digest, size
+    # Also for those who never close it.
+    removal = weakref.finalize(opened.runtime, source.release)
+    return msgspec.structs.replace(opened, release=removal), digest, size
 
 
 def _open(ref: ModelRef, source: Source, trust: Trust, threads: int) -> Opened:
@@ -281,7 +283,7 @@ def _resident_bytes() -> int:
 
 def release(loaded: LoadedModel) -> None:
     """Closes a model and gives its memory back to the system where the allocator can."""
-    loaded.runtime.close()
+    loaded.close()
     gc.collect()
     trim_memory()
 

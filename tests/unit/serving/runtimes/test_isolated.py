@@ -197,6 +197,24 @@ def test_close_ends_the_process_also_while_it_hangs(loads: Callable[..., LoadedM
         loaded.runtime.predict(ROW)
 
 
+@pytest.mark.parametrize("ends", ["closed", "killed"])
+def test_what_the_process_puts_aside_goes_with_it(tmp_path: Path, loads: Callable[..., LoadedModel], ends: str) -> None:
+    """Such as what it fetches from a registry; also when it never had the time to clean up."""
+    left = tmp_path / "left"
+    head = f"import pathlib, tempfile\npathlib.Path({str(left)!r}).write_text(tempfile.mkdtemp())"
+    folder, trust = python_model(tmp_path, "return inputs['x'].sum(1)", head)
+    loaded = loads(folder, trust=trust)
+    made = Path(left.read_text())
+    assert made.is_dir()
+    if ends == "killed":
+        os.kill(loaded.runtime.pid, signal.SIGKILL)  # type: ignore[attr-defined]
+        with pytest.raises(ModelFailed):
+            loaded.runtime.predict({"x": np.ones((1, 2))})
+    else:
+        loaded.close()
+    assert not made.parent.exists()
+
+
 def test_child_inherits_no_listening_socket(loads: Callable[..., LoadedModel]) -> None:
     import socket
 
