@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tidegate.console import lists, sentences, text
+from tidegate.console.asking import WRONG, Choices, Question, ask, reason_in
 from tidegate.console.site import Site
 from tidegate.console.watch import RAISED, alert_of
 from tidegate.control.access.caller import Caller
@@ -18,7 +19,6 @@ from tidegate.control.monitoring.raising import AlertChange
 from tidegate.control.monitoring.records import Alert
 from tidegate.errors import NotFound
 
-LONGEST_REASON = 500
 ENDED = ("resolved", "ok")
 SECONDS = ((3600, "for an hour"), (14_400, "for 4 hours"), (86_400, "for a day"), (604_800, "for a week"))
 ACTIONS = ("silence", "unsilence")
@@ -77,22 +77,23 @@ def routes(site: Site) -> list[Route]:
             announce=f"{alert.state}: {alert.text}",
         )
 
-    def ask(request: Request, visitor: Caller) -> Response:
+    def question(request: Request, visitor: Caller) -> Response:
         visitor.must("operate")
-        return confirm(request, visitor, visible(request, visitor), action_of(request))
+        alert = visible(request, visitor)
+        return ask(site, request, visitor, question_of(alert, action_of(request)))
 
     def act(request: Request, visitor: Caller, form: FormData) -> Response:
         visitor.must("operate")
         alert, action = visible(request, visitor), action_of(request)
-        reason = str(form.get("reason", "")).strip()
+        reason = reason_in(form)
         seconds = str(form.get("seconds", SECONDS[0][0]))
         wrong = ""
-        if not reason or len(reason) > LONGEST_REASON:
-            wrong = f"Say why, in at most {LONGEST_REASON} characters: it goes into the audit log."
+        if not reason:
+            wrong = WRONG
         elif action == "silence" and seconds not in {str(choice) for choice, _ in SECONDS}:
             wrong = "choose from the list how long"
         if wrong:
-            return confirm(request, visitor, alert, action, wrong)
+            return ask(site, request, visitor, question_of(alert, action), wrong)
         if action == "silence":
             services.monitoring.silence(alert.id, float(seconds), who=visitor.who, reason=reason)
         else:
@@ -111,33 +112,29 @@ def routes(site: Site) -> list[Route]:
     def silenced(alert: Alert) -> bool:
         return alert.silenced_until > services.clock.wall()
 
-    def confirm(request: Request, visitor: Caller, alert: Alert, action: str, wrong: str = "") -> Response:
-        what = f"{sentences.about(alert)} of {alert.endpoint}"
-        return site.render(
-            request,
-            "confirm.html",
-            visitor,
-            section="Alerts",
-            status=422 if wrong else 200,
-            heading=f"Silence {what}?" if action == "silence" else f"Notify about {what} again?",
-            warning="Nobody is notified and no training starts because of it meanwhile. It is watched on."
-            if action == "silence"
-            else "The silence ends at once.",
-            target=f"/alerts/{alert.id}/{action}",
-            back=f"/alerts/{alert.id}",
-            verb="Silence" if action == "silence" else "End the silence",
-            glyph=action,
-            danger=False,
-            wrong=wrong,
-            choices=("seconds", "How long", SECONDS, SECONDS[0][0]) if action == "silence" else None,
-        )
-
     return [
         Route("/alerts", site.page(index)),
         Route("/alerts/{id}", site.page(show)),
-        Route("/alerts/{id}/{action}", site.page(ask)),
+        Route("/alerts/{id}/{action}", site.page(question)),
         Route("/alerts/{id}/{action}", site.act(act), methods=["POST"]),
     ]
+
+
+def question_of(alert: Alert, action: str) -> Question:
+    what = f"{sentences.about(alert)} of {alert.endpoint}"
+    silencing = action == "silence"
+    return Question(
+        section="Alerts",
+        heading=f"Silence {what}?" if silencing else f"Notify about {what} again?",
+        warning="Nobody is notified and no training starts because of it meanwhile. It is watched on."
+        if silencing
+        else "The silence ends at once.",
+        target=f"/alerts/{alert.id}/{action}",
+        back=f"/alerts/{alert.id}",
+        verb="Silence" if silencing else "End the silence",
+        glyph=action,
+        choices=Choices("seconds", "How long", SECONDS, SECONDS[0][0]) if silencing else None,
+    )
 
 
 def action_of(request: Request) -> str:

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tidegate.console import lists, pictures
+from tidegate.console.asking import LONGEST_REASON, Question, ask
 from tidegate.console.shelf import Shelf
 from tidegate.console.site import Site
 from tidegate.control.access.caller import Caller
@@ -19,7 +20,6 @@ from tidegate.errors import InvalidInput
 if TYPE_CHECKING:
     from tidegate.control.experiments.service import ExperimentService
 
-LONGEST_REASON = 500
 MOST_EXPERIMENTS = 16
 
 
@@ -73,16 +73,16 @@ def routes(site: Site) -> list[Route]:
             kinds={metric.name: metric for metric in experiment.spec.metrics},
         )
 
-    def ask(request: Request, visitor: Caller) -> Response:
+    def question(request: Request, visitor: Caller) -> Response:
         visitor.must("operate")
-        return confirm(request, visitor, visible(request, visitor).name)
+        return ask(site, request, visitor, question_of(visible(request, visitor).name))
 
     def stop(request: Request, visitor: Caller, form: FormData) -> Response:
         visitor.must("operate")
         experiment = visible(request, visitor)
         reason = str(form.get("reason", "")).strip()
         if not reason:
-            return confirm(request, visitor, experiment.name, "Say why: it goes into the audit log.")
+            return ask(site, request, visitor, question_of(experiment.name), "Say why: it goes into the audit log.")
         if len(reason) > LONGEST_REASON:
             raise InvalidInput(f"a reason has at most {LONGEST_REASON} characters")
         services.experiments.stop(experiment.name, who=visitor.who, reason=reason)
@@ -93,26 +93,22 @@ def routes(site: Site) -> list[Route]:
         visitor.must_reach(experiment.spec.endpoint)
         return experiment
 
-    def confirm(request: Request, visitor: Caller, name: str, wrong: str = "") -> Response:
-        return site.render(
-            request,
-            "confirm.html",
-            visitor,
-            section="Experiments",
-            status=422 if wrong else 200,
-            heading=f"Stop the experiment {name}?",
-            warning="The control arm gets all the traffic back. What was counted stays; it cannot be started again.",
-            target=f"/experiments/{name}/stop",
-            back=f"/experiments/{name}",
-            verb="Stop",
-            glyph="pause",
-            danger=True,
-            wrong=wrong,
-        )
-
     return [
         Route("/experiments", site.page(index)),
         Route("/experiments/{name}", site.page(show)),
-        Route("/experiments/{name}/stop", site.page(ask)),
+        Route("/experiments/{name}/stop", site.page(question)),
         Route("/experiments/{name}/stop", site.act(stop), methods=["POST"]),
     ]
+
+
+def question_of(name: str) -> Question:
+    return Question(
+        section="Experiments",
+        heading=f"Stop the experiment {name}?",
+        warning="The control arm gets all the traffic back. What was counted stays; it cannot be started again.",
+        target=f"/experiments/{name}/stop",
+        back=f"/experiments/{name}",
+        verb="Stop",
+        glyph="pause",
+        danger=True,
+    )

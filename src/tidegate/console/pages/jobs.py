@@ -13,12 +13,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tidegate.console import lists
+from tidegate.console.asking import WRONG, Question, ask, reason_in
 from tidegate.console.site import Site
 from tidegate.control.access.caller import Caller
 from tidegate.control.jobs.job import Job, State
 from tidegate.errors import NotFound
 
-LONGEST_REASON = 500
 MOST_SHOWN = 20_000
 """Characters of what a job was given or gave."""
 WARNINGS: Mapping[str, str] = {
@@ -71,17 +71,17 @@ def routes(site: Site) -> list[Route]:
             announce=f"{job.kind}: {job.state} {job.progress.text}",
         )
 
-    def ask(request: Request, visitor: Caller) -> Response:
+    def question(request: Request, visitor: Caller) -> Response:
         visitor.must("operate")
-        return confirm(request, visitor, visible(request, visitor), action_of(request))
+        job = visible(request, visitor)
+        return ask(site, request, visitor, question_of(job, action_of(request)))
 
     def act(request: Request, visitor: Caller, form: FormData) -> Response:
         visitor.must("operate")
         job, action = visible(request, visitor), action_of(request)
-        reason = str(form.get("reason", "")).strip()
-        if not reason or len(reason) > LONGEST_REASON:
-            wrong = f"Say why, in at most {LONGEST_REASON} characters: it goes into the audit log."
-            return confirm(request, visitor, job, action, wrong)
+        reason = reason_in(form)
+        if not reason:
+            return ask(site, request, visitor, question_of(job, action), WRONG)
         doing = {"cancel": services.jobs.cancel, "retry": services.jobs.retry}[action]
         doing(job.id, who=visitor.who, reason=reason)
         return site.to(request, f"/jobs/{job.id}")
@@ -91,29 +91,26 @@ def routes(site: Site) -> list[Route]:
         visitor.must_reach(job.endpoint)
         return job
 
-    def confirm(request: Request, visitor: Caller, job: Job, action: str, wrong: str = "") -> Response:
-        return site.render(
-            request,
-            "confirm.html",
-            visitor,
-            section="Jobs",
-            status=422 if wrong else 200,
-            heading=f"Cancel the job {job.id}?" if action == "cancel" else f"Try the job {job.id} again?",
-            warning=WARNINGS[action],
-            target=f"/jobs/{job.id}/{action}",
-            back=f"/jobs/{job.id}",
-            verb="Cancel the job" if action == "cancel" else "Try again",
-            glyph=action,
-            danger=action == "cancel",
-            wrong=wrong,
-        )
-
     return [
         Route("/jobs", site.page(index)),
         Route("/jobs/{id}", site.page(show)),
-        Route("/jobs/{id}/{action}", site.page(ask)),
+        Route("/jobs/{id}/{action}", site.page(question)),
         Route("/jobs/{id}/{action}", site.act(act), methods=["POST"]),
     ]
+
+
+def question_of(job: Job, action: str) -> Question:
+    cancelling = action == "cancel"
+    return Question(
+        section="Jobs",
+        heading=f"Cancel the job {job.id}?" if cancelling else f"Try the job {job.id} again?",
+        warning=WARNINGS[action],
+        target=f"/jobs/{job.id}/{action}",
+        back=f"/jobs/{job.id}",
+        verb="Cancel the job" if cancelling else "Try again",
+        glyph=action,
+        danger=cancelling,
+    )
 
 
 def files_of(job: Job) -> list[tuple[str, str]]:

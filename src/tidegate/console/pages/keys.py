@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from tidegate.console.asking import Choices, Question, ask
 from tidegate.console.site import Site
 from tidegate.control.access.caller import Caller
 from tidegate.control.access.keys import Created
@@ -67,7 +68,7 @@ def routes(site: Site) -> list[Route]:
             return listing(request, visitor, wrong=str(error), status=422)
         return listing(request, visitor, made=made)
 
-    def ask(request: Request, visitor: Caller) -> Response:
+    def question(request: Request, visitor: Caller) -> Response:
         visitor.must("admin")
         return confirm(request, visitor, request.path_params["id"], request.path_params["action"])
 
@@ -98,12 +99,8 @@ def routes(site: Site) -> list[Route]:
             "revoke": f"Whoever uses it is refused from now on.{own}",
             "rotate": f"A new key that allows the same is made, and shown once. The old one ends later.{own}",
         }
-        return site.render(
-            request,
-            "confirm.html",
-            visitor,
+        asked = Question(
             section="Keys",
-            status=409 if wrong else 200,
             heading=f"{action.capitalize()} the key {view.name}?",
             warning=warnings[action],
             target=f"/keys/{view.id}/{action}",
@@ -111,14 +108,14 @@ def routes(site: Site) -> list[Route]:
             verb=action.capitalize(),
             glyph="key",
             danger=action == "revoke",
-            wrong=wrong,
-            choices=("grace", "The old key ends", GRACES, DAY) if action == "rotate" else None,
+            choices=Choices("grace", "The old key ends", GRACES, DAY) if action == "rotate" else None,
             optional=True,
         )
+        return ask(site, request, visitor, asked, wrong, status=409)
 
     return [
         Route("/keys", site.page(index)),
         Route("/keys", site.act(create), methods=["POST"]),
-        Route("/keys/{id}/{action}", site.page(ask)),
+        Route("/keys/{id}/{action}", site.page(question)),
         Route("/keys/{id}/{action}", site.act(act), methods=["POST"]),
     ]

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tidegate.console import lists, pictures, sentences, text
+from tidegate.console.asking import WRONG, Question, ask, reason_in
 from tidegate.console.site import Site
 from tidegate.control.access.caller import Caller
 from tidegate.control.releases.history import line_of, release_of
@@ -18,7 +19,6 @@ from tidegate.control.releases.release import Release
 from tidegate.errors import NotFound
 from tidegate.storage.records import ReleaseEventRow
 
-LONGEST_REASON = 500
 SIDES = ("baseline", "candidate", "shadow")
 WARNINGS: Mapping[str, str] = {
     "pause": "The candidate keeps the share that it has. Guardrails still watch it.",
@@ -83,17 +83,15 @@ def routes(site: Site) -> list[Route]:
             announce=f"{sentences.stage(release)}, {release.state}",
         )
 
-    def ask(request: Request, visitor: Caller) -> Response:
-        """The question before an action; in a dialog, or as a page of its own without a script."""
+    def question(request: Request, visitor: Caller) -> Response:
         release, action = wanted(request, visitor)
-        return confirm(request, visitor, release, action)
+        return ask(site, request, visitor, question_of(release, action))
 
     def act(request: Request, visitor: Caller, form: FormData) -> Response:
         release, action = wanted(request, visitor)
-        reason = str(form.get("reason", "")).strip()
-        if not reason or len(reason) > LONGEST_REASON:
-            wrong = f"Say why, in at most {LONGEST_REASON} characters: it goes into the audit log."
-            return confirm(request, visitor, release, action, wrong)
+        reason = reason_in(form)
+        if not reason:
+            return ask(site, request, visitor, question_of(release, action), WRONG)
         doing = {
             "pause": services.releases.pause,
             "resume": services.releases.resume,
@@ -120,26 +118,6 @@ def routes(site: Site) -> list[Route]:
         visitor.must_reach(row.endpoint)
         return release_of(row), rows
 
-    def confirm(request: Request, visitor: Caller, release: Release, action: str, wrong: str = "") -> Response:
-        return site.render(
-            request,
-            "confirm.html",
-            visitor,
-            section="Releases",
-            status=422 if wrong else 200,
-            heading=f"{action.capitalize()} the release of {release.candidate.name or release.endpoint} "
-            f"{text.version(release.candidate.version)}?"
-            if action != "rollback"
-            else f"Roll back to {text.version(release.baseline.version)}?",
-            warning=WARNINGS[action],
-            target=f"/releases/{release.id}/{action}",
-            back=f"/releases/{release.id}",
-            verb={"rollback": "Roll back"}.get(action, action.capitalize()),
-            glyph=action,
-            danger=action == "rollback",
-            wrong=wrong,
-        )
-
     def unit_header(name: str) -> str:
         configured = services.settings.endpoints.get(name)
         return configured.routing.unit_header if configured else ""
@@ -147,6 +125,23 @@ def routes(site: Site) -> list[Route]:
     return [
         Route("/releases", site.page(index)),
         Route("/releases/{id}", site.page(show)),
-        Route("/releases/{id}/{action}", site.page(ask)),
+        Route("/releases/{id}/{action}", site.page(question)),
         Route("/releases/{id}/{action}", site.act(act), methods=["POST"]),
     ]
+
+
+def question_of(release: Release, action: str) -> Question:
+    rolling_back = action == "rollback"
+    of = f"{release.candidate.name or release.endpoint} {text.version(release.candidate.version)}"
+    return Question(
+        section="Releases",
+        heading=f"Roll back to {text.version(release.baseline.version)}?"
+        if rolling_back
+        else f"{action.capitalize()} the release of {of}?",
+        warning=WARNINGS[action],
+        target=f"/releases/{release.id}/{action}",
+        back=f"/releases/{release.id}",
+        verb="Roll back" if rolling_back else action.capitalize(),
+        glyph=action,
+        danger=rolling_back,
+    )

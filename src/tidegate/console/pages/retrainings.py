@@ -8,15 +8,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tidegate.console import chains, lists
+from tidegate.console.asking import WRONG, Question, ask, reason_in
 from tidegate.console.site import Site
 from tidegate.console.watch import alert_of
 from tidegate.control.access.caller import Caller
 from tidegate.control.releases.history import release_of
 from tidegate.control.training.retraining import Retraining
 from tidegate.errors import NotFound
-
-LONGEST_REASON = 500
-WRONG = f"Say why, in at most {LONGEST_REASON} characters: it goes into the audit log."
 
 
 def routes(site: Site) -> list[Route]:
@@ -55,27 +53,27 @@ def routes(site: Site) -> list[Route]:
             announce=f"{retraining.state}: {retraining.waiting}",
         )
 
-    def ask(request: Request, visitor: Caller) -> Response:
+    def ask_cancel(request: Request, visitor: Caller) -> Response:
         visitor.must("operate")
-        return confirm_cancel(request, visitor, visible(request, visitor))
+        return ask(site, request, visitor, cancelling(visible(request, visitor)))
 
     def cancel(request: Request, visitor: Caller, form: FormData) -> Response:
         visitor.must("operate")
         retraining = visible(request, visitor)
         reason = reason_in(form)
         if not reason:
-            return confirm_cancel(request, visitor, retraining, WRONG)
+            return ask(site, request, visitor, cancelling(retraining), WRONG)
         services.retraining.cancel(retraining.id, who=visitor.who, reason=reason)
         return site.to(request, f"/retrainings/{retraining.id}")
 
     def ask_start(request: Request, visitor: Caller) -> Response:
-        return confirm_start(request, visitor, wanted(request, visitor))
+        return ask(site, request, visitor, starting(wanted(request, visitor)))
 
     def start(request: Request, visitor: Caller, form: FormData) -> Response:
         endpoint = wanted(request, visitor)
         reason = reason_in(form)
         if not reason:
-            return confirm_start(request, visitor, endpoint, WRONG)
+            return ask(site, request, visitor, starting(endpoint), WRONG)
         begun = services.retraining.start(endpoint, who=visitor.who, reason=reason)
         return site.to(request, f"/retrainings/{begun.id}")
 
@@ -94,51 +92,36 @@ def routes(site: Site) -> list[Route]:
         visitor.must_reach(retraining.endpoint)
         return retraining
 
-    def confirm_cancel(request: Request, visitor: Caller, retraining: Retraining, wrong: str = "") -> Response:
-        return site.render(
-            request,
-            "confirm.html",
-            visitor,
-            section="Retraining",
-            status=422 if wrong else 200,
-            heading=f"Cancel the retraining of {retraining.endpoint}?",
-            warning="Its job is ended; a version that is registered already stays, and is not released.",
-            target=f"/retrainings/{retraining.id}/cancel",
-            back=f"/retrainings/{retraining.id}",
-            verb="Cancel the retraining",
-            glyph="cancel",
-            danger=True,
-            wrong=wrong,
-        )
-
-    def confirm_start(request: Request, visitor: Caller, endpoint: str, wrong: str = "") -> Response:
-        return site.render(
-            request,
-            "confirm.html",
-            visitor,
-            section="Retraining",
-            status=422 if wrong else 200,
-            heading=f"Train {endpoint} anew?",
-            warning="A version that passes the gate is registered, and released as the configuration says.",
-            target=f"/retrainings/of/{endpoint}/start",
-            back="/retrainings",
-            verb="Train",
-            glyph="retraining",
-            danger=False,
-            wrong=wrong,
-        )
-
     return [
         Route("/retrainings", site.page(index)),
         Route("/retrainings/of/{endpoint}/start", site.page(ask_start)),
         Route("/retrainings/of/{endpoint}/start", site.act(start), methods=["POST"]),
         Route("/retrainings/{id}", site.page(show)),
-        Route("/retrainings/{id}/cancel", site.page(ask)),
+        Route("/retrainings/{id}/cancel", site.page(ask_cancel)),
         Route("/retrainings/{id}/cancel", site.act(cancel), methods=["POST"]),
     ]
 
 
-def reason_in(form: FormData) -> str:
-    """Empty for one that is too long as well."""
-    reason = str(form.get("reason", "")).strip()
-    return reason if len(reason) <= LONGEST_REASON else ""
+def cancelling(retraining: Retraining) -> Question:
+    return Question(
+        section="Retraining",
+        heading=f"Cancel the retraining of {retraining.endpoint}?",
+        warning="Its job is ended; a version that is registered already stays, and is not released.",
+        target=f"/retrainings/{retraining.id}/cancel",
+        back=f"/retrainings/{retraining.id}",
+        verb="Cancel the retraining",
+        glyph="cancel",
+        danger=True,
+    )
+
+
+def starting(endpoint: str) -> Question:
+    return Question(
+        section="Retraining",
+        heading=f"Train {endpoint} anew?",
+        warning="A version that passes the gate is registered, and released as the configuration says.",
+        target=f"/retrainings/of/{endpoint}/start",
+        back="/retrainings",
+        verb="Train",
+        glyph="retraining",
+    )
