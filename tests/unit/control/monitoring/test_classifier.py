@@ -38,6 +38,16 @@ def test_drift_of_a_column_is_seen_and_named() -> None:
 
 
 @pytest.mark.slow
+def test_what_32_bits_leave_of_a_number_is_no_drift() -> None:
+    rng = np.random.default_rng(6)
+    then, now = (rng.integers(150, 301, 800) / 300 for _ in range(2))
+    rounded = now * (1 + 3e-6 * rng.random(800))
+    found = domain_auc({"score": then}, {"score": rounded})
+    assert found.auc.low < 0.5 < found.auc.high
+    assert domain_auc({"score": then}, {"score": rounded * 1.05}).auc.low > 0.55
+
+
+@pytest.mark.slow
 def test_drift_that_no_single_column_shows_is_seen() -> None:
     rng = np.random.default_rng(2)
     found = domain_auc(table(rng, 1000), table(rng, 1000, turn=0.95))
