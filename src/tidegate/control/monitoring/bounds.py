@@ -60,8 +60,18 @@ def of_performance(
             window_seconds=found.seconds,
             time=now,
             text=_text(found, name, metric, side, limit, bool(broken), reference.get(name)),
-            command=f"tidegate monitor show {shlex.quote(found.endpoint)}",
+            command=show_command(found.endpoint, found.variant, found.start),
         )
+
+
+def show_command(endpoint: str, variant: str, start: float, column: str = "") -> str:
+    """For a shell: shows the very window that an alert is about, however much later it is read."""
+    words = ["tidegate", "monitor", "show", endpoint]
+    if variant != "baseline":
+        words += ["--variant", variant]
+    if column:
+        words += ["--column", column]
+    return shlex.join([*words, "--start", repr(float(start)).removesuffix(".0")])
 
 
 def limits_of(name: str, bound: QualityBound, reference: float | None) -> list[tuple[str, float]]:

@@ -13,6 +13,8 @@ from tidegate.control.monitoring.records import Alert, AlertState, Source
 
 MOST_ALERTS = 20
 """Told one by one; of more the number."""
+MOST_NAMED = 3
+"""In the title of several."""
 LONGEST_TITLE = 150
 LONGEST_TEXT = 1000
 LONGEST_BLOCK = 3000
@@ -110,7 +112,10 @@ def _title(endpoint: str, alerts: Sequence[Alert]) -> str:
         return _short(f"{endpoint}: {one.source} {_WORDS[one.state]} ({what})", LONGEST_TITLE)
     states = [alert.state for alert in alerts]
     counts = [f"{states.count(state)} {state}" for state in ("firing", "resolved") if state in states]
-    return _short(f"{endpoint}: {', '.join(counts)} of {len(alerts)} alerts", LONGEST_TITLE)
+    names = list(dict.fromkeys(alert.column or alert.statistic for alert in alerts))
+    left = len(names) - MOST_NAMED
+    named = ", ".join(names[:MOST_NAMED]) + (f" and {left} more" if left > 0 else "")
+    return _short(f"{endpoint}: {', '.join(counts)} ({named})", LONGEST_TITLE)
 
 
 def _told(alert: Alert, transition: Transition) -> Told:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tidegate.control.monitoring.alerts import Observation
-from tidegate.control.monitoring.bounds import bounds_of
+from tidegate.control.monitoring.bounds import bounds_of, show_command
 from tidegate.control.monitoring.records import Alert, ColumnResult, DriftReport, Finding
 from tidegate.monitor_plan import MonitorPlan
 
@@ -118,7 +118,7 @@ def _of_finding(report: DriftReport, one: Finding) -> Observation:
         of = f" of {one.column}" if one.column else ""
         text = (
             f"{WHAT[one.check]}{of} of {report.endpoint} ({report.variant}, version {report.version}): {one.value:.2%}, "
-            f"{'more' if one.broken else 'not more'} than allowed ({one.bound:.2%}; {one.reference:.2%} in the baseline "
+            f"{'more' if one.broken else 'not shown to be more'} than allowed ({one.bound:.2%}; {one.reference:.2%} in the baseline "
             f"{report.baseline}), {one.count:,} of {one.rows:,} rows"
         )
     return _observation(
@@ -147,7 +147,6 @@ def _observation(
     source: str = "drift",
     reference_rows: int = 0,
 ) -> Observation:
-    shown = f"tidegate monitor show {report.endpoint}"
     return Observation(
         endpoint=report.endpoint,
         rule=rule,
@@ -167,12 +166,5 @@ def _observation(
         time=report.created,
         report=report.id,
         text=text,
-        command=f"{shown} --column {_quoted(column)}" if column else shown,
+        command=show_command(report.endpoint, report.variant, report.start, column),
     )
-
-
-def _quoted(text: str) -> str:
-    """For a shell."""
-    import shlex
-
-    return shlex.quote(text)

@@ -67,11 +67,13 @@ def test_the_text_names_what_was_measured_and_from_what() -> None:
         "accuracy of churn (baseline, version 3) is 0.8 (from 0.77 to 0.84), below 0.85, from 400 labels of 900 "
         "predictions that were kept; the reference is 0.9"
     )
-    assert seen.command == "tidegate monitor show churn"
+    assert seen.command == f"tidegate monitor show churn --start {START:.0f}"
     assert (seen.rows, seen.window, seen.source) == (400, START, "performance")
     [fine] = observed(Metric(0.90, 0.87, 0.94), endpoint="a b; rm")
     assert "is 0.9 (from 0.87 to 0.94), not shown to be below 0.85" in fine.text
-    assert fine.command == "tidegate monitor show 'a b; rm'"
+    assert fine.command == f"tidegate monitor show 'a b; rm' --start {START:.0f}"
+    [other] = observed(Metric(0.90, 0.87, 0.94), variant="candidate")
+    assert other.command == f"tidegate monitor show churn --variant candidate --start {START:.0f}"
 
 
 def test_what_says_nothing() -> None:

@@ -84,12 +84,18 @@ def test_the_alerts_of_one_look_are_one_notification() -> None:
         ("drift:baseline:c02", "firing", "fired"),
         ("drift:baseline:c99", "resolved", "resolved"),
     ]
-    assert found.title == "churn: 2 firing, 1 resolved of 3 alerts"
+    assert found.title == "churn: 2 firing, 1 resolved (age)"
     assert (found.endpoint, found.more, found.time) == ("churn", 0, START + 3 * HOUR + 5)
     text = plain_text(found)
     assert "firing: churn baseline: age drifted" in text
     assert "  next: tidegate monitor show churn --column age" in text
     assert "2023-11-14 22:00:00 to 2023-11-14 23:00:00 UTC" in text
+
+
+def test_the_title_of_several_names_some_of_them() -> None:
+    columns = ["age", "plan", "fee", "region", "tenure"]
+    found = a_notification(*[fired(place, column=column) for place, column in enumerate(columns)])
+    assert found.title == "churn: 5 firing (age, plan, fee and 2 more)"
 
 
 def test_what_nobody_is_to_be_told_is_in_no_notification() -> None:
@@ -122,7 +128,7 @@ def test_slack_sees_text_and_no_markup() -> None:
     assert said["blocks"][0]["text"]["text"] == "churn: drift fires (psi of age)"
     assert "`tidegate monitor show churn --column age`" in said["blocks"][1]["text"]["text"]
     many = msgspec.json.decode(slack_body(a_notification(*(fired(number) for number in range(MOST_ALERTS + 1)))))
-    assert many["text"] == f"churn: {MOST_ALERTS + 1} firing of {MOST_ALERTS + 1} alerts"
+    assert many["text"] == f"churn: {MOST_ALERTS + 1} firing (age)"
     assert len(many["blocks"]) == MOST_ALERTS + 2
 
 
