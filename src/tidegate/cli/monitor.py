@@ -47,7 +47,10 @@ def list_(client: ControlClient, as_json: bool) -> None:
 @click.argument("endpoint")
 @click.option("--variant", default="baseline", help="Whose predictions.")
 @click.option(
-    "--start", type=float, default=None, help="Start of the window in seconds since the epoch; the newest if unset."
+    "--start",
+    type=float,
+    default=None,
+    help="Start of the window in seconds since the epoch; the newest that was looked at if unset.",
 )
 @click.option("--column", default="", help="Show how this one was distributed then and now.")
 @click.option("--json", "as_json", is_flag=True, help="JSON for programs.")
@@ -58,7 +61,7 @@ def show(client: ControlClient, endpoint: str, variant: str, start: float | None
 
     path = f"/monitors/{part(endpoint)}"
     monitor = client.get(path)
-    about: dict[str, Any] = {"variant": variant, "start": start}
+    about: dict[str, Any] = {"variant": variant, "start": _checked(monitor, variant) if start is None else start}
     if column:
         found = client.get(f"{path}/distribution", column=column, **about)
         _print_json(found) if as_json else monitor_view.print_distribution(found)
@@ -138,7 +141,8 @@ def _of_endpoint(client: ControlClient, endpoint: str, as_json: bool) -> dict[st
     path = f"/monitors/{part(endpoint)}"
     monitor = client.post(f"{path}/run")
     seen = any(one["report"] or one["rows"] for one in monitor["variants"] if one["variant"] == "baseline")
-    window: dict[str, Any] = client.get(f"{path}/window") if seen else {}
+    about = {"start": _checked(monitor, "baseline")}
+    window: dict[str, Any] = client.get(f"{path}/window", **about) if seen else {}
     if as_json:
         _print_json({"monitor": monitor, "window": window or None})
         return window
@@ -146,6 +150,11 @@ def _of_endpoint(client: ControlClient, endpoint: str, as_json: bool) -> dict[st
     if window:
         monitor_view.print_window(window)
     return window
+
+
+def _checked(monitor: dict[str, Any], variant: str) -> float | None:
+    """The newest window that says something: the running one was not checked while it has few rows."""
+    return next((one["start"] for one in monitor["variants"] if one["variant"] == variant and one["report"]), None)
 
 
 def _of_files(
@@ -179,6 +188,8 @@ def _of_files(
         "findings": msgspec.to_builtins(report.findings),
     }
     if column:
+        if column not in reference.columns:
+            raise UserError(f"{baseline}: no column {column!r}; it has {', '.join(list(reference.columns)[:20])}")
         bars = msgspec.to_builtins(histogram(reference, window, column))
         result = next((one["result"] for one in shown["columns"] if one["then"]["name"] == column), None)
         told = {key: shown[key] for key in ("endpoint", "baseline", "rows", "reference_rows")}

@@ -9,6 +9,7 @@ from typing import Any
 
 BAR = 24
 WIDTH = 160
+MAIN = ("accuracy", "rmse")
 Found = Mapping[str, Any]
 
 
@@ -35,7 +36,9 @@ def ago(seconds: float) -> str:
 def print_list(monitors: Sequence[Found], now: float) -> None:
     from rich.table import Table
 
-    table = Table("endpoint", "variant", "baseline", "window", "rows", "drifted", "accuracy", "alerts", "looked")
+    table = Table(
+        "endpoint", "variant", "baseline", "window", "rows now", "drifted, broken", "quality", "alerts", "looked"
+    )
     for monitor in monitors:
         looked = ago(now - monitor["looked"]) if monitor["looked"] else "never"
         for one in monitor["variants"] or [{}]:
@@ -45,8 +48,8 @@ def print_list(monitors: Sequence[Found], now: float) -> None:
                 one.get("baseline") or "none",
                 moment(one["start"]) if one.get("start") else "-",
                 f"{one.get('rows', 0):,}",
-                ", ".join(one.get("drifted", ())) or ("no" if one.get("report") else "-"),
-                accuracy(one),
+                _verdict(one),
+                quality(one),
                 str(monitor["firing"]),
                 looked,
             )
@@ -56,12 +59,25 @@ def print_list(monitors: Sequence[Found], now: float) -> None:
             console().print(f"{monitor['endpoint']}: {monitor['note']}")
 
 
-def accuracy(one: Found) -> str:
+def _verdict(one: Found) -> str:
+    if not one.get("report"):
+        return "-"
+    wrong = [*one["drifted"], *one["broken"]]
+    return ", ".join(wrong) or ("too few rows" if one["said"] else "nothing")
+
+
+def quality(one: Found) -> str:
+    """The measure that says most: accuracy of classes, rmse of numbers."""
     for key, mark in (("performance", ""), ("estimated", " estimated")):
-        found = (one.get(key) or {}).get("metrics", {}).get("accuracy")
-        if found:
-            return f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f}){mark}"
+        metrics = (one.get(key) or {}).get("metrics", {})
+        for name in MAIN:
+            if found := metrics.get(name):
+                return f"{name} {_interval(found)}{mark}"
     return "-"
+
+
+def _interval(metric: Found) -> str:
+    return f"{metric['value']:.4g} ({metric['low']:.4g} to {metric['high']:.4g})"
 
 
 def print_head(monitor: Found, now: float) -> None:
@@ -76,10 +92,20 @@ def print_head(monitor: Found, now: float) -> None:
         out.print(
             f"  {one['variant']} (version {one['version']}): {one['rows']:,} rows in the running window, {with_what}"
         )
-        if (said := accuracy(one)) != "-":
-            out.print(f"    accuracy {said}")
+        for line in _measured(one):
+            out.print(f"    {line}")
     if monitor["note"]:
         out.print(monitor["note"])
+
+
+def _measured(one: Found) -> list[str]:
+    """All measures of the newest window with labels; an estimate only where there is none."""
+    found = one.get("performance")
+    if not found or not found["metrics"]:
+        said = quality(one)
+        return [] if said == "-" else [said]
+    told = "; ".join(f"{name} {_interval(metric)}" for name, metric in found["metrics"].items())
+    return [f"{told}, from {found['labels']:,} labels of the window from {moment(found['start'])} UTC"]
 
 
 def print_window(window: Found) -> None:
@@ -112,7 +138,8 @@ def print_window(window: Found) -> None:
         )
     out.print(table)
     for finding in window["findings"]:
-        out.print(_finding(finding), style="bold red" if finding["broken"] else "dim")
+        verdict = "broken" if finding["broken"] else "passed"
+        out.print(f"{verdict}: {_finding(finding)}", style="bold red" if finding["broken"] else "dim")
     out.print(window["note"] or ("drifted" if window["drifted"] else "not drifted"))
 
 
@@ -123,7 +150,7 @@ def _told(facts: Found) -> str:
             return "nothing"
         return f"{facts['mean']:.4g} ({facts['low']:.4g} to {facts['high']:.4g}){missing}"
     named = ", ".join(f"{text} {share:.0%}" for text, share in list(facts["most"].items())[:3])
-    return f"{named or 'nothing'}{missing}"
+    return f"{named or ('others only' if facts['rows'] > facts['missing'] else 'nothing')}{missing}"
 
 
 def _finding(one: Found) -> str:

@@ -60,6 +60,10 @@ def test_two_files_need_no_control_plane(files: Path) -> None:
     (age,) = [line for line in result.output.splitlines() if " age " in line and "psi" in line]
     assert "drifted" in age
     assert "52." in age
+    assert "passed: out of range of age" in result.output
+    assert (
+        "broken: missing of age" in run("monitor", "run", "--baseline", "then.csv", "--production", "holes.csv").output
+    )
 
 
 @pytest.mark.parametrize(
@@ -114,6 +118,10 @@ def test_the_plan_of_an_endpoint_holds_for_files(files: Path) -> None:
         ),
         (["monitor", "run", "--baseline", "bad.parquet", "--production", "now.csv"], "not a readable Parquet file"),
         (["monitor", "run", "x", "--baseline", "then.csv", "--production", "now.csv"], "no endpoints.x.monitor"),
+        (
+            ["monitor", "run", "--baseline", "then.csv", "--production", "now.csv", "--column", "agee"],
+            "then.csv: no column 'agee'; it has age, ",
+        ),
         (["baseline", "create", "x"], "give one of --file, --model, or --endpoint with --since"),
         (["baseline", "create", "x", "--model", "iris"], "expected NAME@VERSION"),
         (["baseline", "create", "x", "--endpoint", "e", "--since", "then"], "expected a time ago"),
@@ -143,13 +151,34 @@ def test_what_an_endpoint_shows(files: Path, control: FakeControl) -> None:
     where = ("--control", control.url, "--key", "k")
     listed = run("monitor", "list", *where).output
     assert "petal length" in listed
-    assert "0.940 (0.920 to 0.960)" in listed
+    assert "missing: sepal width" in listed
+    assert "accuracy 0.94 (0.92 to 0.96)" in listed
     shown = run("monitor", "show", "iris", *where).output
+    assert control.asked[-1].path.endswith("/window?variant=baseline&start=1795262400.0"), (
+        "the newest that was looked at"
+    )
+    assert "accuracy 0.94 (0.92 to 0.96), from 512 labels of the window from 2026-11-21 " in shown
     assert "psi 0.41" in shown
     assert "compared with iris@3" in shown
     assert "1 to 1.5" in run("monitor", "show", "iris", "--column", "petal length", *where).output
     assert run("monitor", "run", "iris", "--fail-on-drift", *where).exit_code == 1
     assert json.loads(run("monitor", "show", "iris", "--json", *where).output)["window"]["drifted"]
+
+
+def test_a_list_tells_too_few_rows_from_no_drift_and_numbers_have_a_quality_too(control: FakeControl) -> None:
+    first = MONITOR["variants"][0]
+    quiet = {**first, "drifted": [], "broken": [], "performance": None}
+    rmse = {**first["performance"], "task": "regression", "metrics": {"rmse": {"value": 75.6, "low": 69, "high": 81.5}}}
+    variants = [{**quiet, "said": "25 rows; 60 are needed"}, {**quiet, "variant": "candidate", "performance": rmse}]
+    control.answers = {("GET", "/api/v1/monitors"): (200, {"items": [{**MONITOR, "variants": variants}], "next": None})}
+    few, fine = [
+        line
+        for line in run("monitor", "list", "--control", control.url, "--key", "k").output.splitlines()
+        if "iris@3" in line
+    ]
+    assert "too few rows" in few
+    assert "nothing" in fine
+    assert "rmse 75.6 (69 to 81.5)" in fine
 
 
 def test_baselines_and_alerts_are_asked_for_as_the_api_takes_them(files: Path, control: FakeControl) -> None:
