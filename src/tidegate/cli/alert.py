@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import click
-import msgspec
 
 from tidegate.cli.control import ControlClient, control_options, part
 from tidegate.cli.keys import Time
+from tidegate.cli.options import json_option, limit_option, print_json, reason_option
 
 COLOURS = {"firing": "bold red", "pending": "yellow", "resolved": "green", "ok": "dim"}
 
@@ -22,8 +21,8 @@ def app() -> None:
 @app.command("list")
 @click.option("--endpoint", default="", help="Only of this endpoint.")
 @click.option("--state", type=click.Choice(tuple(COLOURS)), default=None, help="Only in this state.")
-@click.option("--limit", type=click.IntRange(1, 1000), default=50, help="Most that are shown.")
-@click.option("--json", "as_json", is_flag=True, help="JSON for programs.")
+@limit_option(50)
+@json_option
 @control_options
 def list_(client: ControlClient, endpoint: str, state: str | None, limit: int, as_json: bool) -> None:
     """List alerts, those that changed last first."""
@@ -34,7 +33,7 @@ def list_(client: ControlClient, endpoint: str, state: str | None, limit: int, a
 
     found = list(client.pages("/alerts", limit, endpoint=endpoint, state=state))
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     if not found:
         click.echo("no alerts")
@@ -51,7 +50,7 @@ def list_(client: ControlClient, endpoint: str, state: str | None, limit: int, a
 
 @app.command()
 @click.argument("alert_id", metavar="ID")
-@click.option("--json", "as_json", is_flag=True, help="JSON for programs.")
+@json_option
 @control_options
 def show(client: ControlClient, alert_id: str, as_json: bool) -> None:
     """Show an alert and what happened to it."""
@@ -60,7 +59,7 @@ def show(client: ControlClient, alert_id: str, as_json: bool) -> None:
     alert = client.get(f"/alerts/{part(alert_id)}")
     lines = list(client.pages(f"/alerts/{part(alert_id)}/events", 200))
     if as_json:
-        _print_json({"alert": alert, "events": lines})
+        print_json({"alert": alert, "events": lines})
         return
     out = monitor_view.console()
     out.print(f"{alert['rule']} of {alert['endpoint']}: {alert['state']}", style=COLOURS[alert["state"]])
@@ -79,7 +78,7 @@ def show(client: ControlClient, alert_id: str, as_json: bool) -> None:
 @app.command()
 @click.argument("alert_id", metavar="ID")
 @click.option("--for", "seconds", type=Time(), default="1h", help="For how long, such as 30m or 7d.")
-@click.option("--reason", default="", help="Why; kept in the audit log.")
+@reason_option
 @control_options
 def silence(client: ControlClient, alert_id: str, seconds: float, reason: str) -> None:
     """Notify nobody of an alert for a while."""
@@ -91,13 +90,9 @@ def silence(client: ControlClient, alert_id: str, seconds: float, reason: str) -
 
 @app.command()
 @click.argument("alert_id", metavar="ID")
-@click.option("--reason", default="", help="Why; kept in the audit log.")
+@reason_option
 @control_options
 def unsilence(client: ControlClient, alert_id: str, reason: str) -> None:
     """End an alert's silence."""
     alert = client.post(f"/alerts/{part(alert_id)}/unsilence", {"reason": reason})
     click.echo(f"{alert['rule']}: {alert['state']}, no longer silenced")
-
-
-def _print_json(value: Any) -> None:
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())

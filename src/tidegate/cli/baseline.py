@@ -12,6 +12,7 @@ import msgspec
 
 from tidegate.cli.control import ControlClient, control_options, part
 from tidegate.cli.monitor import profile_of_path
+from tidegate.cli.options import json_option, limit_option, print_json, reason_option
 from tidegate.errors import UserError
 from tidegate.section import seconds_of
 
@@ -35,7 +36,7 @@ def app() -> None:
 @click.option("--variant", default="", help="Whose predictions; the baseline's if unset.")
 @click.option("--since", default="", help="Of predictions: from when, such as 7d ago (7d) or 2026-11-01T00:00.")
 @click.option("--until", default="", help="Of predictions: until when; now if unset.")
-@click.option("--reason", default="", help="Why; kept in the audit log.")
+@reason_option
 @control_options
 def create(
     client: ControlClient,
@@ -77,8 +78,8 @@ def create(
 
 @app.command("list")
 @click.option("--endpoint", default="", help="Only of this endpoint.")
-@click.option("--limit", type=click.IntRange(1, 1000), default=50, help="Most that are shown.")
-@click.option("--json", "as_json", is_flag=True, help="JSON for programs.")
+@limit_option(50)
+@json_option
 @control_options
 def list_(client: ControlClient, endpoint: str, limit: int, as_json: bool) -> None:
     """List baselines, newest first."""
@@ -88,7 +89,7 @@ def list_(client: ControlClient, endpoint: str, limit: int, as_json: bool) -> No
 
     found = list(client.pages("/baselines", limit, endpoint=endpoint))
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     if not found:
         click.echo("no baselines yet; make one: tidegate baseline create NAME --file FILE")
@@ -101,7 +102,7 @@ def list_(client: ControlClient, endpoint: str, limit: int, as_json: bool) -> No
 
 @app.command()
 @click.argument("name")
-@click.option("--json", "as_json", is_flag=True, help="JSON for programs.")
+@json_option
 @control_options
 def show(client: ControlClient, name: str, as_json: bool) -> None:
     """Show the columns of a baseline."""
@@ -111,7 +112,7 @@ def show(client: ControlClient, name: str, as_json: bool) -> None:
 
     found = client.get(f"/baselines/{part(name)}")
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     table = Table("column", "kind", "rows", "missing", "mean", "from", "to", "most frequent")
     for one in found["columns"]:
@@ -131,7 +132,7 @@ def show(client: ControlClient, name: str, as_json: bool) -> None:
 
 @app.command()
 @click.argument("name")
-@click.option("--reason", default="", help="Why; kept in the audit log.")
+@reason_option
 @control_options
 def delete(client: ControlClient, name: str, reason: str) -> None:
     """Delete a baseline, with the windows that have its bins."""
@@ -152,7 +153,3 @@ def moment(option: str, text: str, now: float) -> float:
             f"{option} {text}: expected a time ago such as 90m or 7d, or a date such as 2026-11-01T12:00"
         ) from None
     return (found if found.tzinfo else found.replace(tzinfo=datetime.UTC)).timestamp()
-
-
-def _print_json(value: Any) -> None:
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())

@@ -10,7 +10,8 @@ from typing import IO, Any
 import click
 
 from tidegate.cli.control import ControlClient, control_options, part
-from tidegate.cli.job import line, print_job, show_list, watch
+from tidegate.cli.job import line, print_job, show_list, state_option, watch
+from tidegate.cli.options import limit_option, reason_option
 from tidegate.errors import UserError
 
 FORMATS = click.Choice(["csv", "jsonl", "parquet"])
@@ -32,7 +33,7 @@ def app() -> None:
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Wait, and write the results there.")
 @click.option("--watch", "watches", is_flag=True, help="Show how far it is until it has ended.")
 @click.option("--on-server", is_flag=True, help="SOURCE is a path there, below one of jobs.sources.")
-@click.option("--reason", default="", help="Why; kept in the audit log.")
+@reason_option
 @control_options
 def submit(
     client: ControlClient,
@@ -75,9 +76,9 @@ def submit(
 
 
 @app.command("list")
-@click.option("--state", type=click.Choice(["queued", "running", "done", "failed", "cancelled"]), help="Only in this.")
+@state_option
 @click.option("--endpoint", default="", help="Only of this endpoint.")
-@click.option("--limit", type=click.IntRange(1, 1000), default=20, help="Most that are shown.")
+@limit_option(20)
 @control_options
 def list_(client: ControlClient, state: str | None, endpoint: str, limit: int) -> None:
     """List batch jobs, newest first."""
@@ -111,7 +112,7 @@ def results(client: ControlClient, job: str, output: Path | None, errors: bool) 
 
 @app.command()
 @click.argument("job")
-@click.option("--reason", default="", help="Why; kept in the audit log.")
+@reason_option
 @control_options
 def cancel(client: ControlClient, job: str, reason: str) -> None:
     """Cancel a batch job that waits or runs."""

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from tidegate.cli.control import ControlClient, control_options, part
+from tidegate.cli.options import limit_option, reason_option
 from tidegate.errors import UserError
 
 
@@ -18,7 +19,7 @@ def app() -> None:
 
 @app.command()
 @click.argument("spec", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--reason", default="", help="Why; kept in the audit log.")
+@reason_option
 @control_options
 def start(client: ControlClient, spec: Path, reason: str) -> None:
     """Start the experiment that a YAML or JSON file describes."""
@@ -29,7 +30,7 @@ def start(client: ControlClient, spec: Path, reason: str) -> None:
 
 
 @app.command("list")
-@click.option("--limit", type=click.IntRange(1, 1000), default=20, help="Most that are shown.")
+@limit_option(20)
 @control_options
 def list_(client: ControlClient, limit: int) -> None:
     """List experiments, newest first."""

@@ -8,10 +8,15 @@ from typing import Any
 import click
 
 from tidegate.cli.control import ControlClient, control_options, part
+from tidegate.cli.options import limit_option, reason_option
 from tidegate.errors import UserError
 
 LOOK_SECONDS = 0.5
 _OPEN = ("queued", "running")
+
+state_option = click.option(
+    "--state", type=click.Choice(["queued", "running", "done", "failed", "cancelled"]), help="Only in this."
+)
 
 
 @click.group()
@@ -21,9 +26,9 @@ def app() -> None:
 
 @app.command("list")
 @click.option("--kind", default="", help="Only of this kind, such as batch, train or report.")
-@click.option("--state", type=click.Choice(["queued", "running", "done", "failed", "cancelled"]), help="Only in this.")
+@state_option
 @click.option("--endpoint", default="", help="Only about this endpoint.")
-@click.option("--limit", type=click.IntRange(1, 1000), default=20, help="Most that are shown.")
+@limit_option(20)
 @control_options
 def list_(client: ControlClient, kind: str, state: str | None, endpoint: str, limit: int) -> None:
     """List jobs, newest first."""
@@ -40,7 +45,7 @@ def show(client: ControlClient, job: str) -> None:
 
 @app.command()
 @click.argument("job")
-@click.option("--reason", default="", help="Why; kept in the audit log.")
+@reason_option
 @control_options
 def cancel(client: ControlClient, job: str, reason: str) -> None:
     """Cancel a job that waits or runs."""
@@ -49,7 +54,7 @@ def cancel(client: ControlClient, job: str, reason: str) -> None:
 
 @app.command()
 @click.argument("job")
-@click.option("--reason", default="", help="Why; kept in the audit log.")
+@reason_option
 @control_options
 def retry(client: ControlClient, job: str, reason: str) -> None:
     """Try a job again that failed or was cancelled; finished steps are not done again."""

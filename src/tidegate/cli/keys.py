@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from tidegate.cli.control import ControlClient, control_options, part
+from tidegate.cli.options import reason_option
 from tidegate.errors import UserError
 from tidegate.section import seconds_of
 
@@ -38,7 +39,7 @@ def app() -> None:
 @click.option("--requests-per-minute", type=click.IntRange(0), default=0, help="0: no limit of its own.")
 @click.option("--concurrency", type=click.IntRange(0), default=0, help="Most requests in flight; 0: no limit.")
 @click.option("--rows", type=click.IntRange(0), default=0, help="Most rows in one request; 0: no limit.")
-@click.option("--reason", default="", help="Why; kept in the audit log.")
+@reason_option
 @control_options
 def create(client: ControlClient, name: str, roles: tuple[str, ...], expires: float | None, **given: Any) -> None:
     """Make a key and print it: the only time that it is shown."""
@@ -77,7 +78,7 @@ def list_(client: ControlClient, everything: bool) -> None:
 
 @app.command()
 @click.argument("key_id", metavar="ID")
-@click.option("--reason", default="", help="Why; kept in the audit log.")
+@reason_option
 @control_options
 def revoke(client: ControlClient, key_id: str, reason: str) -> None:
     """End a key at once."""
@@ -88,7 +89,7 @@ def revoke(client: ControlClient, key_id: str, reason: str) -> None:
 @app.command()
 @click.argument("key_id", metavar="ID")
 @click.option("--grace", type=Time(), default="1h", help="How long the old key goes on beside the new one.")
-@click.option("--reason", default="", help="Why; kept in the audit log.")
+@reason_option
 @control_options
 def rotate(client: ControlClient, key_id: str, grace: float, reason: str) -> None:
     """Make a new key in place of this one, and print it; the old one ends after a while."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from tidegate.cli.options import json_option
 from tidegate.errors import Refused, RequestError, UserError
 from tidegate.types import Signature
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 _config_option = click.option(
     "--config", type=click.Path(path_type=Path), help="Configuration file; ./tidegate.yaml when it is there."
 )
-_json_option = click.option("--json", "as_json", is_flag=True, help="JSON for programs.")
 
 
 @click.command()
@@ -34,7 +34,7 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="JSON for pr
 @click.option("--options", default="{}", help="The endpoint's options as a JSON object, such as a declared signature.")
 @click.option("--unchecked", is_flag=True, help="Register it without loading it first; its signature stays unknown.")
 @_config_option
-@_json_option
+@json_option
 def register(
     name: str,
     source: str,
@@ -71,7 +71,7 @@ def register(
 @click.command("list")
 @click.argument("name", required=False, default="")
 @_config_option
-@_json_option
+@json_option
 def list_(name: str, config: Path | None, as_json: bool) -> None:
     """List the versions of NAME, or the newest version of every model."""
     registry = _registry(config)

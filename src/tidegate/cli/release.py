@@ -12,6 +12,7 @@ import click
 import msgspec
 
 from tidegate.cli.control import ControlClient, StreamLost, control_options, part, shown
+from tidegate.cli.options import print_json
 from tidegate.errors import UserError
 
 PATH = "/releases"
@@ -97,7 +98,7 @@ def show(release: str, as_json: bool, client: ControlClient) -> None:
     """Show where a release stands, why it waits, its evidence and its history."""
     found = client.get(f"{PATH}/{part(release)}")
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
+        print_json(found)
         return
     from rich.console import Console
 
@@ -126,7 +127,7 @@ def replay(release: str, as_json: bool, client: ControlClient) -> None:
     """Compute every decision again from the stored evidence; exit code 1 when something does not agree."""
     found = client.get(f"{PATH}/{part(release)}/replay")
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
+        print_json(found)
     else:
         click.echo(
             f"{found['looks']} looks at {found['windows']} windows, {found['decisions']} decisions: "

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from tidegate.cli.control import ControlClient, control_options, part
+from tidegate.cli.options import json_option, limit_option, reason_option
 from tidegate.errors import UserError
 
 START = "start"
@@ -41,9 +42,9 @@ def app() -> None:
     help="features: the table alone; combined: labelled production rows too. The plan's own when unset.",
     show_default=False,
 )
-@click.option("--reason", default="", help="Why; kept in the audit log.")
+@reason_option
 @click.option("--wait", is_flag=True, help="Until it is accepted, refused or failed; exit code 1 when not accepted.")
-@click.option("--json", "as_json", is_flag=True, help="JSON for programs.")
+@json_option
 @control_options
 def start(client: ControlClient, endpoint: str, mode: str | None, reason: str, wait: bool, as_json: bool) -> None:
     """Train the model of ENDPOINT anew, by endpoints.ENDPOINT.monitor.retrain."""
@@ -62,7 +63,7 @@ def start(client: ControlClient, endpoint: str, mode: str | None, reason: str, w
 
 @app.command("list")
 @click.argument("endpoint", required=False)
-@click.option("--limit", type=click.IntRange(1, 1000), default=20, help="Most that are shown.")
+@limit_option(20)
 @control_options
 def list_(client: ControlClient, endpoint: str | None, limit: int) -> None:
     """List retrainings, newest first, and what the policies wait for."""
@@ -79,7 +80,7 @@ def list_(client: ControlClient, endpoint: str | None, limit: int) -> None:
 
 @app.command()
 @click.argument("id")
-@click.option("--json", "as_json", is_flag=True, help="JSON for programs.")
+@json_option
 @control_options
 def show(client: ControlClient, id: str, as_json: bool) -> None:  # noqa: A002
     """Show the chain of one: alert, report, job, data, run, version, gate, release, outcome."""

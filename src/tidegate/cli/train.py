@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tidegate.cli.options import print_json
 from tidegate.cli.registered import one_line
 
 if TYPE_CHECKING:
@@ -68,14 +69,13 @@ def _shown(as_json: bool) -> Iterator[Telling]:
 
 
 def _print(trained: Trained, as_json: bool) -> None:
-    import msgspec
     from rich.console import Console
     from rich.table import Table
 
     from tidegate.control.training.report import tables, verdict
 
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(trained), indent=2).decode())
+        print_json(trained)
         return
     console = Console(highlight=False, markup=False)
     for title, head, rows in list(tables(trained))[:3]:
