@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from tidegate.cli.control import DEFAULT_ADDRESS, ControlClient, connect, control_options, part
+from tidegate.cli.options import json_option, print_json
 from tidegate.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def app() -> None:
 
 
 @app.command("list")
-@click.option("--json", "as_json", is_flag=True, help="JSON for programs.")
+@json_option
 @control_options
 def list_(client: ControlClient, as_json: bool) -> None:
     """List what is watched, with the newest results."""
@@ -36,7 +37,7 @@ def list_(client: ControlClient, as_json: bool) -> None:
 
     found = list(client.pages("/monitors", 10_000))
     if as_json:
-        _print_json(found)
+        print_json(found)
     elif not found:
         click.echo("nothing is watched; add endpoints.<name>.monitor to tidegate.yaml")
     else:
@@ -53,7 +54,7 @@ def list_(client: ControlClient, as_json: bool) -> None:
     help="Start of the window in seconds since the epoch; the newest that was looked at if unset.",
 )
 @click.option("--column", default="", help="Show how this one was distributed then and now.")
-@click.option("--json", "as_json", is_flag=True, help="JSON for programs.")
+@json_option
 @control_options
 def show(client: ControlClient, endpoint: str, variant: str, start: float | None, column: str, as_json: bool) -> None:
     """Show a window of an endpoint: every column then and now, and what the checks say."""
@@ -64,14 +65,14 @@ def show(client: ControlClient, endpoint: str, variant: str, start: float | None
     about: dict[str, Any] = {"variant": variant, "start": _checked(monitor, variant) if start is None else start}
     if column:
         found = client.get(f"{path}/distribution", column=column, **about)
-        _print_json(found) if as_json else monitor_view.print_distribution(found)
+        print_json(found) if as_json else monitor_view.print_distribution(found)
         return
     if not any(one["report"] or one["rows"] for one in monitor["variants"]):
-        _print_json(monitor) if as_json else monitor_view.print_head(monitor, time.time())
+        print_json(monitor) if as_json else monitor_view.print_head(monitor, time.time())
         return
     window = client.get(f"{path}/window", **about)
     if as_json:
-        _print_json({"monitor": monitor, "window": window})
+        print_json({"monitor": monitor, "window": window})
         return
     monitor_view.print_head(monitor, time.time())
     monitor_view.print_window(window)
@@ -103,7 +104,7 @@ def show(client: ControlClient, endpoint: str, variant: str, start: float | None
 @click.option("--fail-on-drift", is_flag=True, help="Exit with 1 when drifted.")
 @click.option("--fail-on-quality", is_flag=True, help="Exit with 1 when rows are not as they should be.")
 @click.option("--config", type=FILE, help="Configuration whose monitor.drift and .quality of ENDPOINT hold for files.")
-@click.option("--json", "as_json", is_flag=True, help="JSON for programs.")
+@json_option
 @click.option("--control", envvar="TIDEGATE_CONTROL", default=DEFAULT_ADDRESS, help="Address of the control plane.")
 @click.option("--key", envvar="TIDEGATE_KEY", default="", show_default=False, help="Key; run/admin.key if unset.")
 def run(
@@ -144,7 +145,7 @@ def _of_endpoint(client: ControlClient, endpoint: str, as_json: bool) -> dict[st
     about = {"start": _checked(monitor, "baseline")}
     window: dict[str, Any] = client.get(f"{path}/window", **about) if seen else {}
     if as_json:
-        _print_json({"monitor": monitor, "window": window or None})
+        print_json({"monitor": monitor, "window": window or None})
         return window
     monitor_view.print_head(monitor, time.time())
     if window:
@@ -194,9 +195,9 @@ def _of_files(
         result = next((one["result"] for one in shown["columns"] if one["then"]["name"] == column), None)
         told = {key: shown[key] for key in ("endpoint", "baseline", "rows", "reference_rows")}
         told |= {"column": column, "bars": bars, "result": result}
-        _print_json(told) if as_json else monitor_view.print_distribution(told)
+        print_json(told) if as_json else monitor_view.print_distribution(told)
     elif as_json:
-        _print_json(shown)
+        print_json(shown)
     else:
         monitor_view.print_window(shown)
     return shown
@@ -246,7 +247,3 @@ def _plan(endpoint: str | None, config: Path | None, given: dict[str, Any]) -> M
         quality=quality,
         min_rows=given["min_rows"] or plan.min_rows,
     )
-
-
-def _print_json(value: Any) -> None:
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
