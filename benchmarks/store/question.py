@@ -75,7 +75,7 @@ READS: dict[str, Callable[[Unit], object]] = {
     "totals of the last hour": lambda unit: unit.windows.totals(NOW - 3600, NOW),
     "the newest 1 000 windows by id": lambda unit: unit.windows.after("iris", 56_000, limit=1000),
     "the newest 50 predictions": lambda unit: unit.events.between("iris", NOW - 86_400, NOW, limit=50),
-    "100 predictions by request": lambda unit: unit.events.by_request_ids([f"r{n * 37}" for n in range(100)]),
+    "100 predictions by request": lambda unit: unit.events.by_request_ids([f"r{n * 37}" for n in range(100)], "iris"),
     "labels of the last 10 minutes": lambda unit: [*unit.feedback.labels("iris", "bought", NOW - 600, NOW)],
     "units per variant of an experiment": lambda unit: unit.exposures.counts("colours"),
     "newest snapshot, open releases, audit log": lambda unit: (

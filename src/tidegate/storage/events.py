@@ -79,13 +79,24 @@ class Events(Repository):
         )
         return {(variant, version): int(count) for variant, version, count in self._connection.execute(query)}
 
-    def by_request_ids(self, ids: Sequence[str]) -> dict[str, PredictionEvent]:
-        """The first event of each request; ids that were not sampled are missing."""
+    def by_request_ids(self, ids: Sequence[str], endpoint: str) -> dict[str, PredictionEvent]:
+        """The first event of each request at one endpoint; ids that were not sampled are missing."""
+        # An expression, which no index has: SQLite might go through all events of the endpoint.
+        here = events.c.endpoint.concat("") == endpoint
         found: dict[str, PredictionEvent] = {}
         for part in in_parts(sorted({clean(name) for name in ids})):
-            query = select(*COLUMNS).where(events.c.request_id.in_(part)).order_by(events.c.id)
+            query = select(*COLUMNS).where(events.c.request_id.in_(part), here).order_by(events.c.id)
             for row in self._connection.execute(query):
                 found.setdefault(row.request_id, event_of(row))
+        return found
+
+    def endpoints_of(self, ids: Sequence[str]) -> dict[str, set[str]]:
+        """Who answered each request: one id may have gone to several endpoints. Ids that were not sampled are missing."""
+        found: dict[str, set[str]] = {}
+        for part in in_parts(sorted({clean(name) for name in ids})):
+            query = select(events.c.request_id, events.c.endpoint).where(events.c.request_id.in_(part)).distinct()
+            for request, endpoint in self._connection.execute(query):
+                found.setdefault(request, set()).add(endpoint)
         return found
 
     def count(self) -> int:

@@ -35,11 +35,15 @@ def test_the_newest_come_first(store: Store) -> None:
 def test_events_by_the_requests_they_belong_to(store: Store) -> None:
     with store.begin() as unit:
         unit.events.add([an_event(f"r{n}") for n in range(1200)])
-        unit.events.add([an_event("r1", variant="candidate")])
+        unit.events.add([an_event("r1", variant="candidate"), an_event("r1", endpoint="other")])
     with store.read() as unit:
-        found = unit.events.by_request_ids([*(f"r{n}" for n in range(1200)), "unknown"])
+        found = unit.events.by_request_ids([*(f"r{n}" for n in range(1200)), "unknown"], "iris")
+        elsewhere = unit.events.by_request_ids(["r0", "r1"], "other")
+        endpoints = unit.events.endpoints_of([*(f"r{n}" for n in range(600)), "unknown"])
     assert len(found) == 1200
     assert found["r1"].variant == "baseline"
+    assert {name: event.endpoint for name, event in elsewhere.items()} == {"r1": "other"}
+    assert endpoints == {f"r{n}": {"iris"} for n in range(600)} | {"r1": {"iris", "other"}}
 
 
 def test_text_that_a_database_cannot_keep(store: Store) -> None:

@@ -54,7 +54,7 @@ def test_events_and_feedback_go_by_age(store: Store) -> None:
     gone = purge(store, KEEP, START + 10.5 * DAY)
     assert (gone["events"], gone["feedback"]) == (1, 1)
     with store.read() as unit:
-        assert list(unit.events.by_request_ids(["r1", "r2"])) == ["r2"]
+        assert list(unit.events.by_request_ids(["r1", "r2"], "iris")) == ["r2"]
 
 
 def test_exposures_stay_while_their_experiment_runs(store: Store) -> None:

@@ -67,6 +67,24 @@ def table_of(events: Iterable[PredictionEvent], names: Mapping[str, Sequence[str
     return table
 
 
+def joined(parts: Iterable[Table]) -> Rows:
+    """One table below the other; a column that a part does not have is None in its rows."""
+    raw: dict[str, list[Any]] = {}
+    rows = unreadable = 0
+    for part in parts:
+        count = rows_in(part)
+        for name, values in part.items():
+            if name in raw or len(raw) < MOST_COLUMNS:
+                raw.setdefault(name, [None] * rows).extend(values)
+        rows += count
+        unreadable += part.unreadable if isinstance(part, Rows) else 0
+        for column in raw.values():
+            column += [None] * (rows - len(column))
+    table = Rows(raw)
+    table.rows, table.unreadable = rows, unreadable
+    return table
+
+
 def _columns(event: PredictionEvent) -> dict[str, list[Any]] | None:
     try:
         inputs, outputs = _decode(event.inputs), _decode(event.outputs)

@@ -8,21 +8,25 @@ as one that is.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
+from itertools import accumulate, groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
-from tidegate.control.monitoring.rows import table_of
+from tidegate.control.monitoring.rows import Table, table_of
+from tidegate.control.monitoring.rows import joined as joined_tables
 from tidegate.control.training import rows
 from tidegate.control.training.config import Checks, Column, Split, TrainingConfig
 from tidegate.control.training.result import Rows
 from tidegate.control.training.rows import Checked
 from tidegate.control.training.sources import lines_of
 from tidegate.control.training.split import Halves, ordered, refuse_small
-from tidegate.observations import label_of
+from tidegate.observations import PredictionEvent, label_of
+from tidegate.storage.base import in_parts
 from tidegate.storage.store import Store
 
 if TYPE_CHECKING:
@@ -30,7 +34,12 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 200_000
 """The newest ones; what is older says less about now."""
+AT_ONCE = 100
+"""Requests whose inputs are read together: of each row that has a label there may be thousands without."""
 TIME, UNIT = "__time__", "__unit__"
+
+Told = Sequence[tuple[str, int, Any]]
+"""The request, the row, and what is true of it."""
 
 
 class Production(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,32 +68,42 @@ def labelled(
     import pandas
 
     with store.read() as unit:
-        truths = {
-            (one.event.request_id, one.row): truth
+        truths = (
+            (one.event.request_id, one.row, truth)
             for one in unit.feedback.labels(endpoint, metric, since, until)
             if one.row is not None and (truth := _truth(one.feedback.label, one.feedback.value)) is not None
-        }
-        newest = list(truths.items())[-MOST_ROWS:]
-        events = unit.events.by_request_ids([request for (request, _), _ in newest])
+        )
+        newest = deque(truths, MOST_ROWS)
+        requests = [(name, [*told]) for name, told in groupby(newest, itemgetter(0))]
+        parts = []
+        for part in in_parts(requests, AT_ONCE):
+            events = unit.events.by_request_ids([name for name, _ in part], endpoint)
+            parts.append(_rows([(events[name], told) for name, told in part], names, target))
         predictions = sum(unit.events.made(endpoint, since, until).values())
-    ours = {name: event for name, event in events.items() if event.endpoint == endpoint}
-    table = table_of(ours.values(), names)
+    return Production(frame=pandas.DataFrame(joined_tables(parts)), predictions=predictions)
+
+
+def _rows(asked: Sequence[tuple[PredictionEvent, Told]], names: Mapping[str, Sequence[str]], target: str) -> Table:
+    """Of some requests, the rows that have a label and can be read."""
+    table = table_of([event for event, _ in asked], names)
     if table.unreadable:
-        ours = {name: event for name, event in ours.items() if not table_of([event], names).unreadable}
-        table = table_of(ours.values(), names)
-    first = dict(zip(ours, accumulate((event.rows for event in ours.values()), initial=0), strict=False))
-    found = [(ours[name], first[name] + row, truth) for (name, row), truth in newest if name in ours]
+        asked = [(event, told) for event, told in asked if not table_of([event], names).unreadable]
+        table = table_of([event for event, _ in asked], names)
+    first = accumulate((event.rows for event, _ in asked), initial=0)
+    found = [
+        (event, begin + row, truth)
+        for (event, told), begin in zip(asked, first, strict=False)
+        for _, row, truth in told
+    ]
     inputs = {
         name: [values[place] for _, place, _ in found]
         for name, values in table.items()
         if name not in ("prediction", "score")
     }
-    given = {
-        TIME: [event.time for event, _, _ in found],
-        UNIT: [event.unit or event.request_id for event, _, _ in found],
-        target: [truth for _, _, truth in found],
-    }
-    return Production(frame=pandas.DataFrame({**inputs, **given}), predictions=predictions)
+    inputs[TIME] = [event.time for event, _, _ in found]
+    inputs[UNIT] = [event.unit or event.request_id for event, _, _ in found]
+    inputs[target] = [truth for _, _, truth in found]
+    return inputs
 
 
 def _truth(label: str | None, value: float | None) -> Any:

@@ -120,7 +120,14 @@ def test_feedback_is_kept_and_counted(plane: Plane) -> None:
         unit.events.add(
             [
                 PredictionEvent(
-                    request_id="q1", process="p", endpoint="iris", variant="b", version="1", snapshot=2, time=1.0
+                    request_id="q1",
+                    process="p",
+                    endpoint="iris",
+                    variant="b",
+                    version="1",
+                    snapshot=2,
+                    time=1.0,
+                    rows=2,
                 )
             ]
         )
@@ -158,6 +165,23 @@ def test_feedback_is_kept_and_counted(plane: Plane) -> None:
     ]
     for wrong in mistakes:
         assert plane.client.post("/api/v1/feedback", json=wrong, headers=predict).status_code == 422
+
+
+def test_a_request_that_several_endpoints_answered_is_labelled_by_a_key_of_one(plane: Plane) -> None:
+    """Whichever of them was asked first; what only others answered is not the key's."""
+    made: dict[str, Any] = {"process": "p", "variant": "b", "version": "1", "snapshot": 2}
+    asked = [("both", "iris", 1.0), ("both", "churn", 2.0), ("theirs", "iris", 3.0)]
+    with plane.store.begin() as unit:
+        unit.events.add([PredictionEvent(request_id=a, endpoint=b, time=c, **made) for a, b, c in asked])
+    limited = plane.headers("predict", endpoints=("churn",))
+
+    def send(request: str) -> int:
+        body = {"request_id": request, "metric": "accuracy", "label": "x"}
+        return plane.client.post("/api/v1/feedback", json=body, headers=limited).status_code
+
+    assert [send("both"), send("unknown"), send("theirs")] == [200, 200, 403]
+    with plane.store.read() as unit:
+        assert [one.event.time for one in unit.feedback.labels("churn", "accuracy", 0.0, 9.0)] == [2.0]
 
 
 def test_models_are_registered_and_aliases_moved(plane: Plane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as some
 from tests.unit.test_images import drawn
 from tidegate.control.monitoring import drift, quality
 from tidegate.control.monitoring.profiles import fold, make_profile
-from tidegate.control.monitoring.rows import table_of
+from tidegate.control.monitoring.rows import joined, table_of
 from tidegate.monitor_plan import DriftPlan, QualityPlan
 from tidegate.observations import PredictionEvent
 from tidegate.serving.events.sampling import _plain
@@ -50,6 +50,16 @@ def test_an_answer_named_as_an_input_keeps_both() -> None:
 def test_what_an_event_lacks_is_missing() -> None:
     events = [event({"a": [1]}, {"y": [1]}), event({"b": ["x"]}, {"y": [2]}), event({"a": [3]}, {"y": [3]})]
     assert table_of(events) == {"a": [1, None, 3], "b": [None, "x", None], "prediction": [1, 2, 3]}
+
+
+def test_tables_one_below_the_other() -> None:
+    events = [event({"x": [1]}, {}), event({"x": [2], "y": ["a"]}, {}), event(b"?", {}), event({"y": ["b"]}, {})]
+    whole = table_of(events)
+    parts = joined(table_of([one]) for one in events)
+    assert (dict(parts), parts.rows, parts.unreadable) == (dict(whole), whole.rows, whole.unreadable)
+    assert parts == {"x": [1, 2, None], "y": [None, "a", "b"]}
+    many = joined([{f"c{n}": [n]} for n in range(1200)])
+    assert (len(many), many.rows) == (1000, 1200)
 
 
 def test_events_that_cannot_be_read_are_counted() -> None:

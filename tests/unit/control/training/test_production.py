@@ -10,7 +10,7 @@ import pytest
 
 from tests.stores import sqlite_store
 from tests.unit.control.training.tables import as_text, churn, config
-from tidegate.control.training.production import TIME, UNIT, Production, joined, labelled
+from tidegate.control.training.production import AT_ONCE, TIME, UNIT, Production, joined, labelled
 from tidegate.control.training.result import Rows
 from tidegate.control.training.rows import Checked, check
 from tidegate.control.training.split import Halves, split
@@ -87,6 +87,29 @@ def test_rows_of_a_request_with_several_are_told_apart(store: Store) -> None:
         TIME: [6.0, 6.0, 7.0, 9.0], UNIT: ["many", "many", "u-one", "u-more"], "churned": ["1", "0", "1", "1"],
     }  # fmt: skip
     assert found.without_label == 10 - 4
+
+
+def test_a_request_that_went_to_another_endpoint_first_counts(store: Store) -> None:
+    """Whoever names what a user does once, and asks two models about it, has one id for both."""
+    with store.begin() as unit:
+        unit.events.add([event("a", 1.0, endpoint="iris", values={"x": [1]}), event("a", 2.0)])
+        unit.feedback.add([label("a")])
+    assert read(store).frame.to_dict("list")[TIME] == [2.0]
+
+
+def test_requests_are_read_some_at_a_time(store: Store) -> None:
+    """A column that only some have, and one that cannot be read, change nothing for the others."""
+    wide = {"age": [1.0, 2.0], "charges": [3.0, 4.0], "plan": ["a", "b"], "new": [5.0, 6.0]}
+    with store.begin() as unit:
+        unit.events.add([event(f"r{n}", float(n)) for n in range(AT_ONCE + 50)])
+        unit.events.add([event("wide", 600.0, rows=2, values=wide, outputs=b"{}"), event("odd", 700.0, inputs=b"?")])
+        unit.feedback.add([label("wide", row=1), label("odd"), *(label(f"r{n}") for n in range(AT_ONCE + 50))])
+    found = read(store).frame
+    assert found[TIME].tolist() == [*found["charges"].tolist()[:-1], 600.0] == [*range(AT_ONCE + 50), 600.0]
+    assert found["new"].isna().tolist() == [True] * (AT_ONCE + 50) + [False]
+    assert found.iloc[-1].to_dict() == {
+        "age": 2.0, "charges": 4.0, "plan": "b", "new": 6.0, TIME: 600.0, UNIT: "u-wide", "churned": "1",
+    }  # fmt: skip
 
 
 def test_without_labels_there_are_no_rows(store: Store) -> None:
