@@ -161,10 +161,19 @@ def _one(given: Mapping[str, Any], name: str) -> Any:
     return given[name]
 
 
+def _numbers(values: Any) -> Any:
+    """True and false as 1 and 0: a file with booleans is what the model was trained on, which takes numbers for them."""
+    if isinstance(values, np.ndarray):
+        return values.astype(np.uint8) if values.dtype.kind == "b" else values
+    return [int(value) if isinstance(value, bool) else value for value in values]
+
+
 def _converted(values: Any, spec: TensorSpec, name: str) -> Array:
     def locate(index: tuple[int, ...]) -> tuple[str, tuple[Any, ...]]:
         return f'column "{name}"', (name, *index)
 
+    if NUMPY_DTYPES[spec.datatype].kind in "fiu":
+        values = _numbers(values)
     if not isinstance(values, np.ndarray):
         return arrays.to_array(list(values), spec, locate)
     if values.dtype.kind == "f" and not spec.allow_nan and (gaps := np.isnan(values)).any():

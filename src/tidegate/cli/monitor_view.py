@@ -138,8 +138,8 @@ def print_window(window: Found) -> None:
         )
     out.print(table)
     for finding in window["findings"]:
-        verdict = "broken" if finding["broken"] else "passed"
-        out.print(f"{verdict}: {_finding(finding)}", style="bold red" if finding["broken"] else "dim")
+        word = "broken" if finding["broken"] else "passed"
+        out.print(f"{word}: {_finding(finding)}", style="bold red" if finding["broken"] else "dim")
     out.print(window["note"] or ("drifted" if window["drifted"] else "not drifted"))
 
 

@@ -13,7 +13,9 @@ from tidegate.protocols import examples, tensors
 from tidegate.types import NUMPY_DTYPES, Signature, Tensors, TensorSpec
 
 _MISSING = frozenset({"", "NA", "N/A", "NaN", "nan", "null", "NULL"})
-_BOOLEANS: Mapping[str, bool] = {"true": True, "True": True, "1": True, "false": False, "False": False, "0": False}
+_BOOLEANS: Mapping[str, bool] = {
+    "true": True, "True": True, "TRUE": True, "1": True, "false": False, "False": False, "FALSE": False, "0": False,
+}  # fmt: skip
 
 
 def read_csv(body: bytes, signature: Signature, max_rows: int) -> Tensors:
@@ -72,7 +74,8 @@ def _number(text: str) -> Any:
     try:
         return float(text)
     except ValueError:
-        return text
+        # In CSV nothing else tells what a model was trained on that takes 1 and 0 for it.
+        return float(_BOOLEANS[text]) if text in _BOOLEANS else text
 
 
 def _whole(text: str) -> Any:

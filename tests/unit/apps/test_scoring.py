@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from tidegate.apps.scoring import answers_of
+from tests.unit.serving.plane import loaded
+from tidegate.apps.scoring import FileScorer, answers_of
+from tidegate.errors import InvalidInput
 from tidegate.types import Signature, TensorSpec
 
 SIGNATURE = Signature(
@@ -18,3 +22,14 @@ def test_all_pieces_of_a_file_have_the_same_columns(predictions: list[int], labe
     found = answers_of({"predictions": np.array(predictions, np.int64)}, SIGNATURE)
     assert list(found) == ["predictions", "labels"]
     assert found["labels"].tolist() == labels
+
+
+@pytest.mark.parametrize("values", [np.array([True, False]), [True, False], [1, 0.0]])
+def test_booleans_of_a_file_are_numbers_to_a_model_that_takes_numbers(values: Any) -> None:
+    """It was trained on them as such, and the same file must not be refused row by row."""
+    specs = (TensorSpec("paid", "FP64", (-1,)), TensorSpec("name", "BYTES", (-1,)))
+    scorer = FileScorer(loaded(dict, signature=Signature(specs, (), (), {})), "1")
+    found = scorer.inputs(["paid", "name"], [values, ["a", "b"]])
+    assert found["paid"].tolist() == [1.0, 0.0]
+    with pytest.raises(InvalidInput, match='column "name": expected'):
+        scorer.inputs(["paid", "name"], [values, [True, False]])

@@ -94,6 +94,20 @@ def test_a_profile_is_a_baseline_too_and_programs_read_json(files: Path) -> None
     assert "50.0%" in shown.output
 
 
+def test_booleans_are_the_same_in_all_formats(files: Path) -> None:
+    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
+    flags = [place % 3 == 0 for place in range(600)]
+    pq.write_table(pa.table({"paid": flags}), files / "then.parquet")
+    (files / "now.csv").write_text("paid\n" + "\n".join(str(flag) for flag in flags) + "\nNA\n")
+    result = run("monitor", "run", "--baseline", "then.parquet", "--production", "now.csv", "--json")
+    (paid,) = json.loads(result.output)["columns"]
+    assert paid["now"]["most"] == pytest.approx({"false": 2 / 3, "true": 1 / 3})
+    assert not paid["result"]["drifted"]
+    assert paid["now"]["missing"] == 1
+
+
 def test_the_plan_of_an_endpoint_holds_for_files(files: Path) -> None:
     (files / "tidegate.yaml").write_text(
         "endpoints:\n  churn:\n    model: m.onnx\n    monitor: {drift: {columns: {age: {method: 'off'}}}}\n"

@@ -96,6 +96,7 @@ async def test_csv_is_read_by_the_signature(routes: list[Route], predictor: Fake
 
 async def test_the_index_that_pandas_writes_is_left_out(routes: list[Route]) -> None:
     assert await invoke(routes, b",age,income\n0,1,2\n1,3,4\n", "text/csv") == (200, {"predictions": [3.0, 7.0]})
+    assert await invoke(routes, b"age,income\nTrue,2\nFALSE,4\n", "text/csv") == (200, {"predictions": [3.0, 4.0]})
 
 
 async def test_nan_as_python_writes_it_is_a_missing_value(routes: list[Route]) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
 from tidegate.control.jobs.arrow import csv_reader
 from tidegate.control.jobs.pieces import Bad, Piece, Position, Table
 from tidegate.control.jobs.task import Kind
@@ -25,6 +27,8 @@ SMALL_BYTES = 1 << 15
 BOM = b"\xef\xbb\xbf"
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
 """As the prediction API takes them in CSV."""
+WORDS = {"true": 1.0, "True": 1.0, "TRUE": 1.0, "false": 0.0, "False": 0.0, "FALSE": 0.0}
+"""Numbers where a model was trained on booleans."""
 BOOLEANS = {"true": True, "True": True, "1": True, "false": False, "False": False, "0": False}
 
 
@@ -68,7 +72,12 @@ class CsvSource:
         ]
         self.header = tuple(names[at] for at in self._wanted)
         self._kinds: list[Kind] = [kinds.get(name, default) for name in self.header]
-        self._arrow = _reader(names, self.header, self._kinds)
+        self._arrow = _reader(names, self.header, self._kinds, self._first_row(first[end:]))
+
+    def _first_row(self, data: bytes) -> list[str]:
+        values = next(records(data[: cut(data, 0, 0) or len(data)], len(self._names)), "")
+        whole = isinstance(values, list) and len(values) == len(self._names)
+        return [values[at] for at in self._wanted] if whole else []
 
     def count(self) -> int:
         lines = 0
@@ -126,12 +135,24 @@ class CsvSource:
         return row
 
 
-def _reader(names: Sequence[str], wanted: Sequence[str], kinds: Sequence[Kind]) -> Any:
-    """None without Arrow: then every line is read one by one."""
+def _reader(names: Sequence[str], wanted: Sequence[str], kinds: Sequence[Kind], first: Sequence[str]) -> Any:
+    """None without Arrow: then every line is read one by one. Arrow reads no "True" as a number: columns of numbers that
+    begin with one, by the ``first`` row, are read as what they are."""
+    words = {at for at, one in enumerate(first) if one in WORDS and kinds[at] in ("number", "whole")}
     try:
-        return csv_reader(names, wanted, kinds, MISSING)
+        read = csv_reader(names, wanted, ["boolean" if at in words else kind for at, kind in enumerate(kinds)], MISSING)
     except MissingExtra:
         return None
+    if not words:
+        return read
+
+    def with_numbers(block: bytes) -> list[Any] | None:
+        columns = read(block)
+        return columns and [
+            np.array(column, np.float64) if at in words else column for at, column in enumerate(columns)
+        ]
+
+    return with_numbers
 
 
 def blocks(file: IO[bytes], size: int) -> Iterator[bytes]:
@@ -228,6 +249,8 @@ def typed(texts: Sequence[str], kind: Kind) -> list[Any]:
 def _number(text: str) -> Any:
     if text in MISSING:
         return None
+    if text in WORDS:
+        return WORDS[text]
     try:
         return float(text) if "_" not in text else text
     except ValueError:

@@ -28,6 +28,8 @@ MOST_COLUMNS = 10_000
 LONGEST_LINE = 16 * 1024 * 1024
 MISSING = frozenset({"", "NA", "NaN", "nan", "null", "NULL"})
 """Cells of CSV that hold nothing."""
+BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+"""As booleans are written by whatever wrote the CSV; in Parquet and in requests they are none of these words."""
 
 
 def profile_of_file(path: Path) -> Profile:
@@ -108,11 +110,14 @@ def _csv(path: Path, text: io.TextIOWrapper, most_rows: int) -> dict[str, Values
 
 
 def _typed(column: Sequence[str]) -> Values:
-    """Numbers if all that is there is numbers, or else texts."""
+    """Numbers or booleans if all that is there is one or the other, or else texts."""
     try:
         return np.array([np.nan if cell.strip() in MISSING else float(cell) for cell in column])
     except ValueError:
-        return [None if cell.strip() in MISSING else cell for cell in column]
+        found = [None if cell.strip() in MISSING else cell for cell in column]
+    if {cell.strip() for cell in found if cell is not None} <= BOOLEANS.keys():
+        return [None if cell is None else BOOLEANS[cell.strip()] for cell in found]
+    return found
 
 
 def _jsonl(path: Path, text: io.TextIOWrapper, most_rows: int) -> dict[str, Values]:

@@ -294,6 +294,16 @@ def test_a_byte_order_mark_is_no_part_of_the_first_row(tmp_path: Path) -> None:
     assert read(tmp_path) == ({1: 3.0, 2: 7.0}, {})
 
 
+@pytest.mark.parametrize("odd", ["", "0.5,1\n"])
+def test_true_and_false_are_one_and_zero_where_a_model_takes_numbers(tmp_path: Path, odd: str) -> None:
+    """As pandas writes the booleans that a model was trained on; ``odd``: a line that Arrow cannot read beside them."""
+    (tmp_path / "in.csv").write_text("a,b\nTrue,2\nfalse,3\n,4\n" + odd)
+    assert results(CsvSource(tmp_path / "in.csv", KINDS, "text"), tmp_path)
+    answers, errors = read(tmp_path)
+    assert answers == {1: 3.0, 2: 3.0} | ({4: 1.5} if odd else {})
+    assert list(errors) == [3]
+
+
 def test_a_kept_column_does_not_vanish_behind_an_answer(tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("a,b,predictions\n1,2,x\n")
     source = CsvSource(tmp_path / "in.csv", {**KINDS, "predictions": "text"}, "text")
