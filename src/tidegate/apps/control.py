@@ -76,7 +76,7 @@ def control(loaded: Loaded) -> None:
     logs.configure(settings.logs)
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
-    listening = bind(settings.control.host, settings.control.port)
+    listening = bind(settings.control.host, settings.control.port, "control")
     clock = SystemClock()
     plane = ControlPlane(loaded, clock, lambda: open_store(settings.store.url, clock, migrate=True))
     plane.address = address_of(settings.control, listening.getsockname()[1])

@@ -33,7 +33,7 @@ def serve(loaded: Loaded, read: Callable[[], Loaded]) -> None:
     if settings.store.url:
         need_store(settings.store.url)
     logs.configure(settings.logs)
-    listening = bind(settings.server.host, settings.server.port)
+    listening = bind(settings.server.host, settings.server.port, "server")
     owner = Owner(loaded, read)
     if settings.server.workers > 1:
         from tidegate.apps.supervisor import Supervisor
@@ -44,10 +44,11 @@ def serve(loaded: Loaded, read: Callable[[], Loaded]) -> None:
         leave(0)
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """Raises ConfigError that names the port and the way out when it is taken."""
+def bind(host: str, port: int, section: str) -> socket.socket:
+    """``section`` of the settings has host and port. Raises ConfigError that names the port and the way out when it is
+    taken."""
     if not host:  # the system would take it for every address
-        raise ConfigError("server.host is empty; give an address with --host, 0.0.0.0 for all of this machine")
+        raise ConfigError(f"{section}.host is empty; give an address with --host, 0.0.0.0 for all of this machine")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -56,8 +57,10 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         listening.close()
         if error.errno == errno.EADDRINUSE:
-            raise ConfigError(f"port {port} is in use on {host}; choose another with --port") from None
-        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}; choose with --host and --port") from None
+            raise ConfigError(f"port {port} is in use on {host}; choose another: --port, or {section}.port") from None
+        raise ConfigError(
+            f"cannot listen on {host}:{port}: {error.strerror}; choose others: {section}.host and {section}.port"
+        ) from None
     listening.listen(2048)
     listening.setblocking(False)
     listening.set_inheritable(True)

@@ -170,7 +170,7 @@ def _of_endpoint(
     if data is not None:
         _write(data, client.read(f"/reports/{part(result['report'])}/data"))
     _say(result["rows"], result["drifted"], result["broken"])
-    click.echo(f"{client.address}{result['place']}/document")
+    click.echo(f"{client.address}/reports/{part(result['report'])}")
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,15 @@ from tidegate.errors import ConfigError
 def test_an_empty_host_does_not_mean_every_address() -> None:
     """An unset variable in ``--host "$HOST"`` must not open the server to the network."""
     with pytest.raises(ConfigError, match="host is empty"):
-        bind("", 0)
+        bind("", 0, "server")
+
+
+def test_a_port_that_is_taken_names_the_setting() -> None:
+    """``tidegate up`` has no --port."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=rf"port {port} is in use on 127.0.0.1; .*control\.port"):
+            bind("127.0.0.1", port, "control")
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def test_asks_for_a_report_of_an_endpoint_and_shows_where_it_is(control: FakeCon
     }  # fmt: skip
     assert page.read_text() == '"a page"'
     assert "12 rows; drifted: age; checks of quality broken: 1" in done.output
-    assert f"{control.url}/api/v1/reports/doc-1/document" in done.output
+    assert f"{control.url}/reports/doc-1\n" in done.output, "in the console: the document itself asks for a key"
 
 
 def test_a_report_that_failed_says_why(control: FakeControl) -> None:

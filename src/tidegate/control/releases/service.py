@@ -71,6 +71,8 @@ class ReleaseService:
         self._looking = Looking(store, settings, clock, prometheus or Prometheus())
         self._aliases = Aliases(store, registry, settings, clock)
         self._away = False
+        self._refused: dict[tuple[str, str], str] = {}
+        """By endpoint and who asked, why no release began last: asked again every few seconds, it is said once."""
 
     @property
     def leads(self) -> bool:
@@ -178,7 +180,7 @@ class ReleaseService:
                 )
             except (UserError, RequestError) as error:  # such as the same bytes under a new number
                 wanted = f"moving {name}@{alias} back" if policy == "revert" else f"release of {name} version {version}"
-                logger.warning("no %s on %s: %s", wanted, endpoint, error)
+                self._refuse(endpoint, "alias", f"no {wanted} on {endpoint}: {error}")
         return tuple(begun)
 
     def challenger_named(self, name: str, version: str, origin: str) -> tuple[Release, ...]:
@@ -194,8 +196,13 @@ class ReleaseService:
                     self.start(endpoint, f"models:/{name}/{version}", who=origin, reason=reason, requested_by=by)
                 )
             except (UserError, RequestError) as error:  # such as the same bytes under a new number
-                logger.warning("no release of %s version %s on %s: %s", name, version, endpoint, error)
+                self._refuse(endpoint, "challenger", f"no release of {name} version {version} on {endpoint}: {error}")
         return tuple(begun)
+
+    def _refuse(self, endpoint: str, asked_by: str, text: str) -> None:
+        if self._refused.get((endpoint, asked_by)) != text:
+            logger.warning(text)
+        self._refused[endpoint, asked_by] = text
 
     def tick(self) -> None:
         """One look at everything, if this one holds the lease or can take it. What goes wrong is logged: the next tick

@@ -138,6 +138,19 @@ def test_a_version_that_cannot_be_released_is_told_and_holds_up_no_other_endpoin
     plane.registry.aliases["iris", "champion"] = "4"
     assert plane.service.alias_moved("iris", "4", "registry") == ()
     assert "no release of iris version 4 on iris: models:/iris/4: models come from" in caplog.text
+    assert plane.service.alias_moved("iris", "4", "registry") == ()
+    assert caplog.text.count("no release of iris") == 1, "asked again and again, told once"
+    assert plane.service.alias_moved("iris", "5", "registry") == ()
+    assert "no release of iris version 5" in caplog.text
+
+
+def test_a_challenger_that_cannot_be_released_is_told_once(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever looks asks for it every few seconds, since it is still untried."""
+    registry = settings.Registry(on_challenger="release")
+    plane = make(trust=settings.Trust(schemes=("file",)), registry=registry)
+    for _ in range(3):
+        assert plane.service.challenger_named("iris", "4", "registry") == ()
+    assert caplog.text.count("no release of iris version 4 on iris") == 1
 
 
 def test_an_alias_that_cannot_go_back_is_told(make: Make, caplog: pytest.LogCaptureFixture) -> None:
