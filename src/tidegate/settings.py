@@ -345,7 +345,9 @@ class Alerts(Section, frozen=True):
     webhook_secret: Annotated[str, help_text("Signs what is sent there, HMAC-SHA256. A secret.")] = ""
     slack: Annotated[str, help_text("Address of a Slack-compatible incoming webhook. A secret.")] = ""
     mail: Annotated[Mail, help_text("E-mail.")] = Mail()
-    timeout_seconds: Annotated[Seconds, help_text("For one notification; it is sent again, later and later.")] = 10.0
+    timeout_seconds: Annotated[
+        Seconds, help_text("For one notification, or a step of a mail; it is sent again, later and later.")
+    ] = 10.0
 
 
 class ScheduledJob(Section, frozen=True):

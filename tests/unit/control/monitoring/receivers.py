@@ -8,6 +8,7 @@ import datetime
 import functools
 import ipaddress
 import queue
+import socketserver
 import ssl
 import threading
 from collections.abc import Iterator
@@ -79,6 +80,29 @@ class Receiver:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+@contextlib.contextmanager
+def dripping(words: bytes) -> Iterator[int]:
+    """The port of a server that says ``words``, and then a letter every hundredth of a second for as long as it is heard."""
+    over = threading.Event()
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with contextlib.suppress(OSError):
+                self.request.sendall(words)
+                while not over.wait(0.01):
+                    self.request.sendall(b"x")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield int(server.server_address[1])
+        finally:
+            over.set()
+            server.shutdown()
+            thread.join()
 
 
 class Mailbox:

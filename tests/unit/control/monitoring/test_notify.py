@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from tests.process import free_port
 from tests.stores import sqlite_store
 from tests.unit.control.monitoring.observed import HOUR, START, an_observation
-from tests.unit.control.monitoring.receivers import Receiver, certificate, smtp
+from tests.unit.control.monitoring.receivers import Receiver, certificate, dripping, smtp
 from tidegate.clock import ManualClock
 from tidegate.control.jobs.claims import Claims
 from tidegate.control.jobs.perform import perform
@@ -201,6 +201,18 @@ def test_a_server_that_is_away_or_silent() -> None:
         sender(webhook=receiver.url, timeout_seconds=0.2).send("webhook", a_notification())
 
 
+@pytest.mark.parametrize("words", [b"HTTP/1.1 200 OK\r\nX-Words: ", b"HTTP/1.1 "])
+def test_an_answer_that_goes_on_and_on_is_not_waited_for(words: bytes) -> None:
+    with dripping(words) as port, pytest.raises(NotSent, match=r"^webhook: (no answer within 0.1 s|was not taken)"):
+        sender(webhook=f"http://127.0.0.1:{port}/", timeout_seconds=0.1).send("webhook", a_notification())
+
+
+def test_what_follows_the_status_is_not_read() -> None:
+    with dripping(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n") as port:
+        told = sender(webhook=f"http://127.0.0.1:{port}/", timeout_seconds=5).send("webhook", a_notification())
+    assert told["status"] == 200
+
+
 def test_certificates_are_checked(tmp_path: Path) -> None:
     server, client = certificate(tmp_path)
     told = a_notification()
@@ -314,6 +326,22 @@ def test_a_bad_good_bye_is_no_reason_to_send_again() -> None:
         settings = Alerts(mail=Mail(host="127.0.0.1", port=port, to=("a@b.example",)), timeout_seconds=5)
         Sender(settings, ManualClock(START)).send("mail", a_notification())
     assert len(mailbox.mails) == 1
+
+
+@pytest.mark.parametrize("words", [b"220 a talk about ", b"220 hello\r\n250-a.example\r\n250 HELP\r\n250 of "])
+def test_a_mail_server_that_talks_on_and_on_is_left(words: bytes) -> None:
+    """No step of it is late; it would hold the worker's thread for ever."""
+    with dripping(words) as port:
+        settings = Alerts(mail=Mail(host="127.0.0.1", port=port, to=("a@b.example",)), timeout_seconds=0.05)
+        with pytest.raises(NotSent, match=r"^the mail server did not come to an end within 0\.25 s$"):
+            Sender(settings, ManualClock(START)).send("mail", a_notification())
+
+
+def test_an_endless_good_bye_is_no_reason_to_send_again() -> None:
+    taken = b"220 hello\r\n250 a.example\r\n250 from\r\n250 to\r\n354 go on\r\n250 taken\r\n221 good"
+    with dripping(taken) as port:
+        settings = Alerts(mail=Mail(host="127.0.0.1", port=port, to=("a@b.example",)), timeout_seconds=0.05)
+        assert Sender(settings, ManualClock(START)).send("mail", a_notification())["refused_recipients"] == 0
 
 
 async def _refuse(*_: object) -> str:
