@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterable
 from typing import Any, get_args, get_origin
 
@@ -14,6 +15,8 @@ from tidegate.section import Section
 from tidegate.settings import SECRETS
 
 Path = tuple[str, ...]
+
+_CREDENTIALS = re.compile(r"(?<=://)\S*@")
 
 
 class Leaf(msgspec.Struct, frozen=True):
@@ -38,7 +41,7 @@ class Problem(msgspec.Struct, frozen=True):
     text: str
 
     def __str__(self) -> str:
-        return ": ".join(part for part in (self.origin, self.key, self.text) if part)
+        return ": ".join(part for part in (self.origin, _CREDENTIALS.sub("…@", self.key), self.text) if part)
 
 
 def dotted(path: Iterable[str]) -> str:
@@ -180,4 +183,5 @@ def _show(leaf: Leaf, path: Path) -> str:
         shown = json.dumps(text, ensure_ascii=False)
     except (TypeError, ValueError):
         shown = str(text)
+    shown = _CREDENTIALS.sub("…@", shown)  # of an address in a wrong place
     return shown if len(shown) <= 80 else shown[:77] + "..."

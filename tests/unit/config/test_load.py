@@ -229,6 +229,22 @@ def test_the_values_of_secrets_are_never_shown(folder: Folder) -> None:
     assert line.startswith("tidegate.yaml:2: access.predict_key: got a secret")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "store: postgresql://ann:hunter2@database.example/tidegate\n",
+        "store: {url:postgresql://ann:hunter2@database.example/tidegate}\n",
+        "registry: {uri: [https://ann:hunter2@registry.example]}\n",
+        f"store: postgresql://ann:hunter2{'x' * 80}@database.example/tidegate\n",
+    ],
+)
+def test_credentials_in_an_address_at_a_wrong_place_are_not_shown(folder: Folder, text: str) -> None:
+    [line] = folder.mistakes(text)
+    assert "://…@" in line
+    assert "hunter2" not in line
+    assert "ann" not in line
+
+
 def test_broken_rules_are_told_with_the_nearest_line(folder: Folder) -> None:
     text = ONE_ENDPOINT + "    variants:\n      b: {model: b.onnx, share: 60}\n      c: {model: c.onnx, share: 41}\n"
     assert folder.mistakes(text) == [
