@@ -52,8 +52,8 @@ MAY_ALSO_IMPORT: dict[str, set[str]] = {
 
 PURE_OF_MONITORING = (
     "alerts", "bins", "blocks", "bounds", "checking", "columns", "comparison", "drift", "estimate", "facts", "folding",
-    "heat", "histogram", "labelled", "measures", "metrics", "monitor", "observing", "performance", "profiler", "profiles",
-    "quality", "repeats", "rows", "texts",
+    "heat", "histogram", "horizon", "labelled", "measures", "metrics", "monitor", "observing", "performance", "profiler",
+    "profiles", "quality", "repeats", "rows", "texts",
 )  # fmt: skip
 PURE = (
     "control/analysis/",

@@ -3,7 +3,7 @@ together or not at all, as is the notification that the caller queues in the sam
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -22,6 +22,8 @@ MOST_ALERTS = 2000
 LIVE = ("pending", "firing", "resolved")
 
 Told = list[tuple[Alert, Transition]]
+Tell = Callable[["Unit", Told], Callable[[], None]]
+"""Queues a notification in the unit; what it gives is called once the unit is kept."""
 
 
 class Watch(NamedTuple):

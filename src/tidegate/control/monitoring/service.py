@@ -19,10 +19,11 @@ from tidegate.control.access import audit
 from tidegate.control.jobs.queue import Queue
 from tidegate.control.lease import Leadership
 from tidegate.control.monitoring import alerts, notify
+from tidegate.control.monitoring.book import Lead, save
 from tidegate.control.monitoring.comparison import Distribution, WindowView
 from tidegate.control.monitoring.heat import Heat
 from tidegate.control.monitoring.kept import Baselines
-from tidegate.control.monitoring.looking import Look, save
+from tidegate.control.monitoring.looking import look
 from tidegate.control.monitoring.monitor import Monitor
 from tidegate.control.monitoring.notification import notification_of
 from tidegate.control.monitoring.raising import AlertChange, Told, event_row, row_of, withdraw_all
@@ -35,7 +36,7 @@ from tidegate.errors import Conflict, InvalidInput, LeaseLost, LostRace, NotFoun
 from tidegate.monitor_plan import MonitorPlan
 from tidegate.section import seconds_of
 from tidegate.settings import Settings
-from tidegate.storage.records import Lease, MonitorRow
+from tidegate.storage.records import MonitorRow
 from tidegate.storage.store import Store, Unit
 
 logger = logging.getLogger("tidegate.monitoring")
@@ -243,13 +244,11 @@ class MonitorService:
             stored()
         self._tidied = True
 
-    def _look(self, name: str, plan: MonitorPlan, lead: Callable[[], Lease | None] | None) -> bool:
+    def _look(self, name: str, plan: MonitorPlan, lead: Lead | None) -> bool:
         """Whether more is there to read."""
         endpoint = self._settings.endpoints[name]
         with self._turn:
-            look = Look(self._store, self._references, self._clock, self._tell, name, endpoint, plan, lead)
-            look.run()
-        return look.more
+            return look(self._store, self._references, self._clock, self._tell, name, endpoint, plan, lead)
 
     def _tell(self, unit: Unit, told: Told) -> Callable[[], None]:
         notification = notification_of(told)

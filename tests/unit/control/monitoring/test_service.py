@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.unit.control.monitoring.world import HOUR, START, TABLE, World
+from tests.unit.control.monitoring.world import HOUR, START, TABLE, Hurried, World
 from tidegate.clock import ManualClock
 from tidegate.control.monitoring import profiles
 from tidegate.control.monitoring.state import MonitorState, write_state
@@ -495,18 +495,6 @@ def test_two_looks_at_the_same_moment_count_once(world: World) -> None:
         list(pool.map(lambda service: service.run("churn"), services))
     assert world.rows() == {("baseline", "1", START): 800}
     assert world.state.read == 800
-
-
-class Hurried(ManualClock):
-    """Seconds pass whenever one looks at it."""
-
-    def __init__(self, wall: float, seconds: float = 3.0) -> None:
-        super().__init__(wall)
-        self._seconds = seconds
-
-    def monotonic(self) -> float:
-        self.advance(self._seconds)
-        return super().monotonic()
 
 
 @pytest.mark.slow

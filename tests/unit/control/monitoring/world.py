@@ -34,6 +34,18 @@ TABLE = {
 }
 
 
+class Hurried(ManualClock):
+    """Seconds pass whenever one looks at it."""
+
+    def __init__(self, wall: float, seconds: float = 3.0) -> None:
+        super().__init__(wall)
+        self._seconds = seconds
+
+    def monotonic(self) -> float:
+        self.advance(self._seconds)
+        return super().monotonic()
+
+
 class World:
     def __init__(self, store: Store, clock: ManualClock, folder: Path, plan: MonitorPlan = PLAN, **endpoint: Any):
         self.store = store
