@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import click
+import msgspec
 
 from tidegate.cli.control import ControlClient, control_options, part
 from tidegate.cli.job import line, print_job, show_list, state_option, watch
@@ -16,6 +18,8 @@ from tidegate.errors import UserError
 
 FORMATS = click.Choice(["csv", "jsonl", "parquet"])
 _SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
+NO_RESULT = 1
+"""Exit code: the job was done, and not one row has a result."""
 
 
 @click.group()
@@ -72,7 +76,11 @@ def submit(
         _save(client, job["id"], "results", output)
         click.echo(f"results: {output}")
     if sums["failed"]:
+        first = _first_error(client, job["id"])
+        click.echo(f"first error: row {first['row']}: {first['reason']}")
         click.echo(f"errors: tidegate batch results {job['id']} --errors")
+    if sums["failed"] and not sums["written"]:
+        raise SystemExit(NO_RESULT)
 
 
 @app.command("list")
@@ -117,6 +125,17 @@ def results(client: ControlClient, job: str, output: Path | None, errors: bool) 
 def cancel(client: ControlClient, job: str, reason: str) -> None:
     """Cancel a batch job that waits or runs."""
     click.echo(line(client.post(f"/batch-jobs/{part(job)}/cancel", {"reason": reason})))
+
+
+def _first_error(client: ControlClient, job: str) -> dict[str, Any]:
+    lines = b""
+    with contextlib.closing(client.fetch(f"/batch-jobs/{part(job)}/errors")) as data:
+        for piece in data:
+            lines += piece
+            if b"\n" in lines:
+                break
+    found: dict[str, Any] = msgspec.json.decode(lines.partition(b"\n")[0])
+    return found
 
 
 def _save(client: ControlClient, job: str, what: str, output: Path) -> None:

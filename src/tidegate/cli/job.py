@@ -89,7 +89,8 @@ def print_job(job: dict[str, Any]) -> None:
         seconds = f"{ended - attempt['started']:.1f} s" if ended else "running"
         click.echo(f"  try by {attempt['worker']}: {seconds} {attempt.get('error', '')}".rstrip())
     for name, value in (job.get("result") or {}).items():
-        click.echo(f"  {name}: {value}")
+        told = ", ".join(f"{key} {one}" for key, one in value.items()) if isinstance(value, dict) else value
+        click.echo(f"  {name}: {told}")
 
 
 def watch(client: ControlClient, id: str) -> dict[str, Any]:  # noqa: A002

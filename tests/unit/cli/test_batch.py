@@ -84,7 +84,16 @@ def test_a_file_here_is_sent_and_its_results_are_written(
     assert server.asked[0] == ("POST", "/batch-inputs", b"a\n1\n")
     assert b'"source":"upload:u-1"' in server.asked[1][2].replace(b" ", b"")
     assert "3 rows: 2 results, 1 errors, by version 4" in done.output
+    assert "first error: row 2: x\n" in done.output
     assert (tmp_path / "out.csv").read_text() == "row,predictions\n1,2.0\n"
+
+
+def test_a_job_without_one_result_is_no_success(run: Callable[..., Result], server: Server, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("a\nx\n")
+    server.job = DONE | {"result": {"rows": 1, "written": 0, "failed": 1, "model": {"version": "4"}}}
+    done = run(batch.submit, str(tmp_path / "in.csv"), "--endpoint", "iris", "--watch")
+    assert done.exit_code == 1
+    assert "1 rows: 0 results, 1 errors" in done.output
 
 
 def test_what_the_server_reads_is_named(run: Callable[..., Result], server: Server) -> None:
@@ -119,6 +128,7 @@ def test_jobs_are_listed_shown_cancelled_and_tried_again(run: Callable[..., Resu
     assert "j-1" in run(job.list_, "--kind", "batch").output
     assert "j-1" in run(batch.list_).output
     assert "try by w1: 2.5 s" in run(job.show, "j-1").output
+    assert "  model: version 4\n" in run(job.show, "j-1").output
     assert "try by w1: 2.5 s" in run(batch.show, "j-1").output
     for command in (job.cancel, job.retry, batch.cancel):
         assert run(command, "j-1", "--reason", "wrong file").exit_code == 0

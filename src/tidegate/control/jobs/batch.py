@@ -65,6 +65,7 @@ def run(task: Task) -> Mapping[str, Any]:
     (task.folder / INPUT).unlink(missing_ok=True)
     if plan.source.startswith(UPLOAD):
         uploaded(task.folder.parent, plan.source).unlink(missing_ok=True)
+    task.progress(done["rows"], done["rows"], f"{done['written']:,} results, {done['failed']:,} errors")
     model = {"uri": ref.uri, "version": ref.version, "digest": ref.digest}
     return {**done, "model": model, "results": results.name, "errors": errors.name}
 
