@@ -12,8 +12,24 @@ from tidegate.observations import label_of
 if TYPE_CHECKING:
     import pandas
 
+FEWEST_ROWS = 50
+MOST_DISTINCT = 0.9
+"""Values for each row; a category of more names rows."""
 OWN = "missing"
 """The category of what has none."""
+
+
+def refuse_names(frame: pandas.DataFrame, texts: Sequence[str]) -> None:
+    """Raises UserError for a column among ``texts``, whose type was found and not said, that names rows: numbers of customers
+    teach nothing about other customers, and whoever asks for a prediction would have to send one."""
+    for name in texts:
+        there = frame[name].dropna()
+        if len(there) >= FEWEST_ROWS and there.nunique() > MOST_DISTINCT * len(there):
+            raise UserError(
+                f"data: column {name!r} has {there.nunique():,} different texts in {len(there):,} rows, such as "
+                f"{str(there.iloc[0])[:40]!r}: it names rows rather than tells about them; leave it out with features.drop, or "
+                "say in schema what it is"
+            )
 
 
 def preprocessing(

@@ -47,7 +47,7 @@ def tables(trained: Trained) -> Iterator[tuple[str, tuple[str, ...], Sequence[tu
     )
     yield (
         "Families",
-        ("family", "parameters", "cross-validation", "± over folds", "note"),
+        ("family", "parameters", f"{trained.scoring}, cross-validated".removeprefix(", "), "± over folds", "note"),
         [
             (
                 one.family,

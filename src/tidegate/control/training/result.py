@@ -48,6 +48,8 @@ class Trained(msgspec.Struct, frozen=True, kw_only=True):
     classes: tuple[str, ...] = ()
     best: Tried
     tried: tuple[Tried, ...]
+    scoring: str = ""
+    """Metric by which the best was chosen."""
     rows: Rows
     origins: tuple[Origin, ...]
     data_digest: str

@@ -24,6 +24,7 @@ from tidegate.control.training import fit, plots, report, rows, sources
 from tidegate.control.training.champion import HELD_SINCE, compared
 from tidegate.control.training.config import TrainingConfig
 from tidegate.control.training.environment import environment
+from tidegate.control.training.features import refuse_names
 from tidegate.control.training.fit import Chosen, Telling, answers_of, choose, classes_of
 from tidegate.control.training.production import Production, joined
 from tidegate.control.training.result import Rows, Trained
@@ -79,6 +80,8 @@ def train(
     parts.tell(1, PHASES, "checking the rows")
     checked = rows.check(frame, config)
     report.write_rejected(checked.rejected, parts.folder)
+    texts = [name for name in checked.features if checked.types[name] == "category" and name not in config.schema]
+    refuse_names(checked.frame, texts)
 
     parts.tell(2, PHASES, "holding rows out")
     halves = split(checked.frame, checked.features, config)
@@ -111,6 +114,7 @@ def train(
         classes=answers.classes,
         best=chosen.best,
         tried=chosen.tried,
+        scoring=config.scoring,
         rows=counts,
         origins=(origin,),
         data_digest=sources.digest(concat(halves.train, halves.test)),

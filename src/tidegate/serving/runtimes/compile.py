@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,18 @@ def compile_verified(
             largest_difference=difference,
             seconds=time.perf_counter() - started,
         )
-    return Compiled(runtime=None, note="not compiled: " + "; ".join(dict.fromkeys(reasons)))
+    return Compiled(runtime=None, note="not compiled: " + _joined(reasons))
+
+
+def _joined(reasons: Sequence[str]) -> str:
+    """Each once, with the precisions that it is about; none where it is the same for all."""
+    about: dict[str, list[str]] = {}
+    for one in reasons:
+        kind, _, reason = one.partition(": ")
+        about.setdefault(reason, []).append(kind)
+    if len(about) == 1:
+        return next(iter(about))
+    return "; ".join(f"{', '.join(dict.fromkeys(kinds))}: {reason}" for reason, kinds in about.items())
 
 
 def _session_options(options: Mapping[str, Any]) -> dict[str, Any]:
