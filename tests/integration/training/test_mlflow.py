@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.databases import server
 from tests.integration.registry.conftest import mlflow_server
+from tests.integration.training.customers import Database, none_of
 from tests.integration.training.place import Place
 from tests.unit.control.training.tables import churn
 from tidegate.control.monitoring.profiles import decode
@@ -15,14 +17,20 @@ from tidegate.control.registry.base import open_registry
 from tidegate.control.training.champion import champion_of
 from tidegate.control.training.retraining import outcome_of, outcome_of_version
 
-__all__ = ["mlflow_server"]
+__all__ = ["mlflow_server", "server"]
 
 pytestmark = pytest.mark.slow
 
 
-def test_a_run_holds_all_and_a_version_points_to_it(tmp_path: Path, mlflow_server: str) -> None:
+def test_a_run_holds_all_and_a_version_points_to_it(tmp_path: Path, mlflow_server: str, server: str) -> None:
     place = Place(tmp_path, registry={"kind": "mlflow", "uri": mlflow_server}, trust={"pickles": ["models:/"]})
-    place.describe(name="trained-churn", experiment="churn trainings", families={"logistic_regression": None})
+    database = Database(server)
+    place.describe(
+        name="trained-churn",
+        experiment="churn trainings",
+        data=database.source(),
+        families={"logistic_regression": None},
+    )
     settings = place.loaded.settings
     registry = open_registry(settings.registry, settings.trust, base=tmp_path)
     assert champion_of(registry, "trained-churn") is None
@@ -44,6 +52,11 @@ def test_a_run_holds_all_and_a_version_points_to_it(tmp_path: Path, mlflow_serve
     assert run.data.params["family"] == "logistic_regression"
     assert run.data.metrics["holdout.accuracy"] == pytest.approx(trained.metrics["accuracy"].value)
     assert {file.path for file in client.list_artifacts(trained.run_id)} >= {"report.html", "roc.png", "profile.json"}
+    assert run.data.tags["data.sql"] == "the query"
+    files = [file for file in Path(client.download_artifacts(trained.run_id, "")).rglob("*") if file.is_file()]
+    assert len(files) > 8
+    texts = [file.read_bytes().decode("utf-8", "replace") for file in files]
+    none_of(database.url, str(run.to_dictionary()), str(version), *texts)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         loaded = sklearn.load_model(f"runs:/{trained.run_id}/model")

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from tidegate.control.training.config import Column, ColumnType, TrainingConfig
+from tidegate.control.training.values import are_times, as_text, numbers, plain, seconds
 from tidegate.errors import UserError
 from tidegate.observations import label_of
 
@@ -114,12 +115,15 @@ def _inferred(values: pandas.Series[Any], *, is_target: bool) -> Column:
     """The narrowest type that every value fits."""
     import pandas
 
+    values, _ = plain(values)
     there = values.dropna()
     missing = 0.0 if is_target else 1.0
-    if not pandas.api.types.is_numeric_dtype(values) and not _numeric(there).notna().all():
+    if are_times(values):
+        return Column(type="time", missing=missing)
+    if not pandas.api.types.is_numeric_dtype(values) and not numbers(there).notna().all():
         words = there.astype(str).str.strip().str.lower()
         return Column(type="boolean" if words.isin(list(BOOLEANS)).all() else "category", missing=missing)
-    if is_target and bool((_numeric(there) % 1 == 0).all()):
+    if is_target and bool((numbers(there) % 1 == 0).all()):
         return Column(type="integer", missing=missing)
     return Column(type="number", missing=missing)
 
@@ -130,20 +134,22 @@ def _typed(
     """The values as they are trained on, and for each row why it is bad, or nothing."""
     import pandas
 
+    values, strange = plain(values)
     reasons = pandas.Series(None, index=values.index, dtype=object)
-    absent = values.isna() | (values.astype(str).str.strip() == "")
+    absent = strange.isna() & (values.isna() | (values.astype(str).str.strip() == ""))
     if column.type == "category":
-        typed = values.astype(object).map(_as_text).where(~absent, None)
+        typed = values.astype(object).map(as_text).where(~absent, None)
         if column.categories:
             reasons[~absent & ~typed.isin(column.categories)] = f"is none of: {', '.join(column.categories[:10])}"
     elif column.type == "boolean":
         typed = values.astype(str).str.strip().str.lower().map(dict(BOOLEANS)).where(~absent).astype(float)
         reasons[~absent & typed.isna()] = "is neither true nor false"
     elif column.type == "time":
-        typed = _seconds(values)
+        typed = seconds(values)
         reasons[~absent & typed.isna()] = "is no time"
+        reasons[np.isinf(typed)] = "is infinite"
     else:
-        typed = _numeric(values)
+        typed = numbers(values)
         reasons[~absent & typed.isna()] = "is no number"
         reasons[np.isinf(typed)] = "is infinite"
         if column.type == "integer":
@@ -160,42 +166,20 @@ def _typed(
             f"data: column {name!r}: {share:.1%} of the rows have no value, schema.{name}.missing allows "
             f"{column.missing:.1%}"
         )
-    return typed, reasons
+    return typed, reasons.mask(strange.notna(), strange.map(_nothing_known, na_action="ignore"))
 
 
-def _numeric(values: pandas.Series[Any]) -> pandas.Series[Any]:
-    import pandas
-
-    if pandas.api.types.is_bool_dtype(values):
-        return values.astype(float)
-    return pandas.to_numeric(values, errors="coerce").astype(float)
-
-
-def _seconds(values: pandas.Series[Any]) -> pandas.Series[Any]:
-    """Since the epoch; numbers are seconds already, times without a zone are in UTC."""
-    import pandas
-
-    numbers = _numeric(values) if not pandas.api.types.is_datetime64_any_dtype(values) else None
-    if numbers is not None and numbers.notna().any():
-        return numbers
-    times = pandas.to_datetime(values, utc=True, errors="coerce", format="mixed" if values.dtype == object else None)
-    epoch = pandas.Timestamp(0, tz="UTC")
-    return (times - epoch).dt.total_seconds()
-
-
-def _as_text(value: Any) -> Any:
-    if isinstance(value, bool | np.bool_):
-        return "true" if value else "false"
-    if isinstance(value, float | np.floating) and float(value).is_integer():
-        return str(int(value))
-    return value if isinstance(value, str) else str(value)
+def _nothing_known(what: str) -> str:
+    return f"is {what}; a column holds numbers, text, true and false, or times"
 
 
 def _with_target(table: pandas.DataFrame, config: TrainingConfig, kind: ColumnType) -> pandas.DataFrame:
     """Classes are whole numbers where they can be, else text; what is predicted otherwise is a number."""
     target = table[config.target]
+    if kind == "time":
+        raise UserError(f"target: {config.target} holds times; predict a number or a class")
     if config.task == "regression":
-        if kind in ("category", "time"):
+        if kind == "category":
             raise UserError(f"target: {config.target} holds text; regression predicts numbers")
         return table.assign(**{config.target: target.astype(float)})
     if kind in ("integer", "boolean"):
@@ -226,5 +210,7 @@ def _refuse_many(rejected: list[Rejected], count: int, total: int, config: Train
 
 
 def _shown(value: Any) -> str:
-    text = "" if value is None or value != value else str(value)
+    import pandas
+
+    text = "" if pandas.api.types.is_scalar(value) and pandas.isna(value) else str(value)
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tidegate.control.training.config import Data, DvcData, SqlData
+from tidegate.control.training.config import Data, DvcData
+from tidegate.control.training.database import read_query
 from tidegate.errors import ConfigError, MissingExtra, UserError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def _read(data: Data, base: Path) -> tuple[pandas.DataFrame, Origin]:
     if importlib.util.find_spec("pandas") is None:
         raise MissingExtra("train", "training")
     if data.sql is not None:
-        return _read_sql(data.sql), Origin(kind="sql", place="the query")
+        return read_query(data.sql), Origin(kind="sql", place="the query")
     if data.dvc is not None:
         return _read_dvc(data.dvc, base)
     path = (base / Path(data.csv or data.parquet).expanduser()).resolve()
@@ -66,46 +66,15 @@ def read_table(file: Any, kind: str) -> pandas.DataFrame:
     where = getattr(file, "name", file)
     try:
         if kind == "parquet":
-            return pandas.read_parquet(file)
+            frame = pandas.read_parquet(file)
+            named = [name for name in frame.index.names if name is not None]  # a column of the file like the others
+            return frame.reset_index(named) if named else frame
         return pandas.read_csv(file, dtype=str, keep_default_na=False, na_values=list(MISSING), encoding="utf-8-sig")
     except ImportError as error:
         raise MissingExtra("arrow", "Parquet files") from error
-    except (ValueError, OSError, pandas.errors.ParserError) as error:
+    except (ValueError, OSError, TypeError, KeyError, NotImplementedError) as error:
         text = " ".join(str(error).split())[:300]
         raise UserError(f"data: {Path(str(where)).name} cannot be read as {kind}: {text}") from error
-
-
-def _read_sql(data: SqlData) -> pandas.DataFrame:
-    import pandas
-    import sqlalchemy
-
-    url = data.url
-    if url.startswith("$"):
-        url = os.environ.get(url[1:], "")
-        if not url:
-            raise ConfigError(f"data.sql.url: the environment has no {data.url[1:]}")
-    if url.startswith(("postgresql://", "postgres://")):
-        url = "postgresql+psycopg://" + url.split("://", 1)[1]
-    try:
-        engine = sqlalchemy.create_engine(url)
-        try:
-            with engine.connect() as connection:
-                return pandas.read_sql_query(sqlalchemy.text(data.query), connection)
-        finally:
-            engine.dispose()
-    except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
-        told = getattr(error, "orig", None) or error
-        text = " ".join(str(told).split())[:300]
-        raise UserError(f"data.sql: the query failed: {_without(text, url)}") from error
-
-
-def _without(text: str, url: str) -> str:
-    """Without the address and the password, which an error may quote."""
-    secret = url.partition("://")[2].partition("@")[0].partition(":")[2]
-    for part in (url, secret):
-        if part:
-            text = text.replace(part, "…")
-    return text
 
 
 def _read_dvc(data: DvcData, base: Path) -> tuple[pandas.DataFrame, Origin]:
