@@ -12,8 +12,8 @@ import tidegate
 
 PACKAGE = Path(tidegate.__file__).parent
 SHARED = {
-    "types", "errors", "clock", "section", "monitor_plan", "settings", "telemetry", "metrics", "logs", "observations", "keys", "mlmodel",
-    "registry_files", "images",
+    "types", "errors", "clock", "section", "monitor_plan", "settings", "telemetry", "metrics", "logs", "observations", "feedback", "keys", "mlmodel",
+    "registry_files", "images", "problems",
 }  # fmt: skip
 MAY_IMPORT: dict[str, set[str]] = {
     "types": set(),
@@ -26,10 +26,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "metrics": SHARED,
     "logs": SHARED,
     "observations": SHARED,
+    "feedback": SHARED,
     "keys": SHARED,
     "mlmodel": SHARED,
     "registry_files": SHARED,
     "images": set(),
+    "problems": {"errors"},
     "storage": {"storage", *SHARED},
     "control": {"control", "storage", *SHARED},
     "console": {"console", "control", "storage", *SHARED},

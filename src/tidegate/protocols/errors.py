@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 
 from tidegate import errors
+from tidegate.problems import bounded, nearest, places_of, problem, retry_seconds
 from tidegate.protocols.base import Request, Response
 
 logger = logging.getLogger(__name__)
 
-TYPE_BASE = "https://tidegate.dev/errors/"
-"""Start of a problem's ``type``; a stable name, not a promise that a page is there."""
-
-_LONGEST = 4000
 _FAILED = "the model could not answer; the operator finds the cause in the log under this request id"
 _JSON = ((b"content-type", b"application/json"),)
 _PROBLEM = ((b"content-type", b"application/problem+json"),)
@@ -106,30 +101,17 @@ MLFLOW: Table = {
 }
 
 
-def kind_of(error: BaseException, table: Table) -> Kind:
-    """The entry of the nearest class; what nobody foresaw is BaseException's."""
-    return next(table[cls] for cls in type(error).__mro__ if cls in table)
-
-
 def native_error(error: BaseException, request: Request) -> Response:
     """RFC 9457 problem details, with the request id and, where known, the places in the body."""
-    kind = kind_of(error, NATIVE)
-    problem: dict[str, Any] = {
-        "type": TYPE_BASE + kind.code,
-        "title": kind.title,
-        "status": kind.status,
-        "detail": _words(error, kind, request),
-        "request_id": request.request_id,
-    }
-    places = _places(error)
-    if places:
-        problem["errors"] = places
-    return Response(msgspec.json.encode(problem), kind.status, _headers(error, kind, _PROBLEM))
+    kind = nearest(error, NATIVE)
+    words = _words(error, kind, request)
+    body = problem(kind.status, kind.code, kind.title, words, request.request_id, places_of(error))
+    return Response(msgspec.json.encode(body), kind.status, _headers(error, kind, _PROBLEM))
 
 
 def v2_error(error: BaseException, request: Request) -> Response:
     """``{"error": text}``; a failure of ours names the request id."""
-    kind = kind_of(error, V2)
+    kind = nearest(error, V2)
     text = _words(error, kind, request)
     if kind.status == 500:
         text = f"{text} {request.request_id}"
@@ -138,7 +120,7 @@ def v2_error(error: BaseException, request: Request) -> Response:
 
 def mlflow_error(error: BaseException, request: Request) -> Response:
     """``{"error_code", "message"}``; a failure of ours names the request id."""
-    kind = kind_of(error, MLFLOW)
+    kind = nearest(error, MLFLOW)
     text = _words(error, kind, request)
     if kind.status == 500:
         text = f"{text} {request.request_id}"
@@ -151,24 +133,14 @@ def _words(error: BaseException, kind: Kind, request: Request) -> str:
         if not isinstance(error, errors.ModelFailed):  # that one was logged where it happened
             logger.error("request failed", exc_info=error, extra={"correlation_id": request.request_id})
         return _FAILED
-    text = str(error) or kind.title or type(error).__name__
-    return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
-
-
-def _places(error: BaseException) -> list[dict[str, Any]]:
-    if not isinstance(error, errors.RequestError):
-        return []
-    if error.errors:
-        return list(error.errors)
-    return [{"loc": error.loc, "msg": str(error)[:_LONGEST]}] if error.loc else []
+    return bounded(str(error) or kind.title or type(error).__name__)
 
 
 def _headers(
     error: BaseException, kind: Kind, base: tuple[tuple[bytes, bytes], ...]
 ) -> tuple[tuple[bytes, bytes], ...]:
     if isinstance(error, errors.Refused):
-        seconds = error.retry_after if math.isfinite(error.retry_after) else 60.0
-        return (*base, (b"retry-after", b"%d" % max(1, math.ceil(seconds))))
+        return (*base, (b"retry-after", b"%d" % retry_seconds(error)))
     if kind.status == 401:
         return (*base, (b"www-authenticate", b"Bearer"))
     return base

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from tidegate import __version__, errors
 from tidegate.errors import ConfigError, MalformedBody, MissingExtra, NotFound, RequestError, Unsupported
 from tidegate.logs import CORRELATION
+from tidegate.problems import nearest
 from tidegate.protocols.access import Keys
 from tidegate.protocols.base import Request, Role
 from tidegate.protocols.calls import make_call
@@ -323,7 +324,7 @@ class GrpcServer:
 
 def code_of(error: BaseException) -> str:
     """Name of the status code."""
-    return next(CODES[cls] for cls in type(error).__mro__ if cls in CODES)
+    return nearest(error, CODES)
 
 
 def reserve_port(host: str, port: int) -> socket.socket:

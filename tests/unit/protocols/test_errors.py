@@ -6,8 +6,9 @@ import msgspec
 import pytest
 
 from tidegate import errors
+from tidegate.problems import nearest
 from tidegate.protocols.base import Request
-from tidegate.protocols.errors import MLFLOW, NATIVE, V2, Table, kind_of, mlflow_error, native_error, v2_error
+from tidegate.protocols.errors import MLFLOW, NATIVE, V2, Table, mlflow_error, native_error, v2_error
 
 REQUEST = Request("POST", "/predict", b"", {}, b"", {}, "id-7", 0.0)
 
@@ -59,7 +60,7 @@ def test_subclasses_take_the_entry_of_the_nearest_class() -> None:
     class Narrower(errors.TooLarge):
         pass
 
-    assert kind_of(Narrower("x"), NATIVE).status == 413
+    assert nearest(Narrower("x"), NATIVE).status == 413
 
 
 def test_refusals_say_when_to_come_back() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,14 +12,12 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from tidegate import errors
+from tidegate.problems import nearest, places_of, problem, retry_seconds
 
 logger = logging.getLogger("tidegate.control")
 
-TYPE_BASE = "https://tidegate.dev/errors/"
-"""As on the data plane; a test compares."""
 PROBLEM = "application/problem+json"
 INTERNAL = "something failed here; the operator finds the cause in the log under this request id"
-_LONGEST = 4000
 
 
 class Kind(msgspec.Struct, frozen=True):
@@ -54,39 +51,14 @@ KINDS: Mapping[type[BaseException], Kind] = {
 """By the nearest class. What stands in the way now (UserError, and Conflict below it) is 409."""
 
 
-def kind_of(error: BaseException) -> Kind:
-    return next(KINDS[cls] for cls in type(error).__mro__ if cls in KINDS)
-
-
-def problem(kind: Kind, detail: str, request_id: str, places: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
-    body: dict[str, Any] = {
-        "type": TYPE_BASE + kind.slug,
-        "title": kind.title,
-        "status": kind.status,
-        "detail": detail if len(detail) <= _LONGEST else detail[:_LONGEST] + "…",
-        "request_id": request_id,
-    }
-    if places:
-        body["errors"] = list(places)
-    return body
-
-
 def answer(error: BaseException, request_id: str) -> Response:
     """Total: what nobody foresaw is 500, with its trace in the log only."""
-    kind = kind_of(error)
+    kind = nearest(error, KINDS)
     detail = str(error) or kind.title
     if kind.status == 500:
         logger.error("request failed", exc_info=error, extra={"correlation_id": request_id})
         detail = INTERNAL
     return _response(kind, detail, request_id, places_of(error), _headers(error, kind))
-
-
-def places_of(error: BaseException) -> list[dict[str, Any]]:
-    if not isinstance(error, errors.RequestError):
-        return []
-    if error.errors:
-        return list(error.errors)
-    return [{"loc": list(error.loc), "msg": str(error)[:_LONGEST]}] if error.loc else []
 
 
 def install(app: FastAPI) -> None:
@@ -125,12 +97,11 @@ def _response(
     places: Sequence[Mapping[str, Any]] = (),
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    body = msgspec.json.encode(problem(kind, detail, request_id, places), enc_hook=str)
-    return Response(body, kind.status, dict(headers or {}), media_type=PROBLEM)
+    body = problem(kind.status, kind.slug, kind.title, detail, request_id, places)
+    return Response(msgspec.json.encode(body, enc_hook=str), kind.status, dict(headers or {}), media_type=PROBLEM)
 
 
 def _headers(error: BaseException, kind: Kind) -> dict[str, str]:
     if isinstance(error, errors.Refused):
-        seconds = error.retry_after if math.isfinite(error.retry_after) else 60.0
-        return {"Retry-After": str(max(1, math.ceil(seconds)))}
+        return {"Retry-After": str(retry_seconds(error))}
     return {"WWW-Authenticate": "Bearer"} if kind.status == 401 else {}

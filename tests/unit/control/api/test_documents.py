@@ -10,7 +10,7 @@ import pytest
 from tests.unit.control.api.plane import Plane
 from tests.unit.control.api.write_reference import REFERENCE, page
 from tidegate.control.api import errors
-from tidegate.protocols.errors import NATIVE, TYPE_BASE
+from tidegate.protocols.errors import NATIVE
 
 
 @pytest.fixture
@@ -57,7 +57,6 @@ def test_the_reference_page_is_the_documents(document: dict[str, Any]) -> None:
 
 
 def test_problems_are_those_of_the_data_plane() -> None:
-    assert errors.TYPE_BASE == TYPE_BASE
     for kind, ours in errors.KINDS.items():
         if kind in NATIVE:
             assert (ours.status, ours.slug) == (NATIVE[kind].status, NATIVE[kind].code)
