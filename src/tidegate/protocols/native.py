@@ -11,7 +11,8 @@ import numpy as np
 from tidegate import __version__
 from tidegate.clock import SystemClock
 from tidegate.errors import NotReady, UnsupportedMedia
-from tidegate.protocols import answers, arrays, bodies, documents, examples, forms, outcomes, tensors
+from tidegate.feedback import feedback_of, within
+from tidegate.protocols import answers, arrays, bodies, documents, examples, forms, tensors
 from tidegate.protocols.answers import Fragment
 from tidegate.protocols.base import Request, Response, Route
 from tidegate.protocols.calls import make_call
@@ -136,9 +137,9 @@ class Native:
         media = bodies.media_type(request.headers)
         if media != "application/json":
             raise UnsupportedMedia(f"content type {media[:80]!r} is not taken; send application/json")
-        rows = outcomes.read_feedback(request.body, self._limits.depth, SystemClock.wall())
+        rows = feedback_of(bodies.read_json(request.body, self._limits.depth), SystemClock.wall())
         if request.caller is not None:
-            rows = outcomes.within(rows, request.caller.facts.endpoints)
+            rows = within(rows, request.caller.facts.endpoints)
         accepted = await recorder.feedback(rows)
         return _json({"accepted": accepted, "duplicates": len(rows) - accepted})
 

@@ -12,13 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.protocols.http import send, send_json
+from tidegate.control.api.feedback import FeedbackIn
 from tidegate.errors import MalformedBody, RequestError, TooLarge
+from tidegate.feedback import MOST_ROWS, feedback_of
 from tidegate.keys import KeyFacts
 from tidegate.metrics import Metrics
 from tidegate.observations import Feedback
 from tidegate.protocols.base import Route
+from tidegate.protocols.bodies import read_json
 from tidegate.protocols.native import Native
-from tidegate.protocols.outcomes import MOST_ROWS, read_feedback
+from tidegate.protocols.schemas import SHARED
 from tidegate.serving.events.recorder import Recorder
 from tidegate.settings import Limits, Store
 from tidegate.testing.predictor import FakePredictor
@@ -27,8 +30,12 @@ from tidegate.testing.sink import MemorySink
 ROW = {"request_id": "r1", "metric": "accuracy", "label": "setosa"}
 
 
+def read_bytes(body: bytes) -> list[Feedback]:
+    return feedback_of(read_json(body, 32), 1000.0)
+
+
 def read(document: Any) -> list[Feedback]:
-    return read_feedback(msgspec.json.encode(document), 32, 1000.0)
+    return read_bytes(msgspec.json.encode(document))
 
 
 @pytest.fixture
@@ -174,7 +181,7 @@ def test_the_number_of_rows_is_bounded() -> None:
 def test_other_bodies_are_malformed() -> None:
     for body in (b"", b"5", b'"text"', b"{", b"null"):
         with pytest.raises(MalformedBody):
-            read_feedback(body, 32, 0.0)
+            read_bytes(body)
 
 
 JSON = st.recursive(
@@ -182,7 +189,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=5,
 )
-FIELDS = ("request_id", "unit", "metric", "value", "label", "time", "endpoint")
+FIELDS = ("request_id", "row", "unit", "metric", "value", "label", "time", "endpoint")
 
 
 @pytest.mark.slow
@@ -194,8 +201,21 @@ def test_no_body_surprises_us(document: Any) -> None:
     except (msgspec.MsgspecError, UnicodeEncodeError, OverflowError):
         return
     try:
-        found = read_feedback(rows, 32, 1000.0)
+        found = read_bytes(rows)
     except RequestError:
         return  # which places it names is tested above
     else:
         assert all(row.metric and (row.request_id or row.unit) for row in found)
+        msgspec.json.decode(rows, type=FeedbackIn | list[FeedbackIn])  # as the control port's document says
+
+
+def test_both_ports_document_the_same_fields() -> None:
+    [ours] = [one for one in SHARED["FeedbackRequest"]["oneOf"] if one["type"] == "object"]
+    _, components = msgspec.json.schema_components([FeedbackIn])
+    other = components["FeedbackIn"]
+    assert (sorted(ours["properties"]), ours["required"]) == (sorted(other["properties"]), other["required"])
+    assert tuple(sorted(ours["properties"])) == tuple(sorted(FIELDS))
+    for name, field in ours["properties"].items():
+        places = [field, *other["properties"][name].get("anyOf", [other["properties"][name]])]
+        for bound in ("maxLength", "minimum", "exclusiveMaximum") if name not in ("label", "time", "value") else ():
+            assert len({place[bound] for place in places if bound in place}) <= 1, (name, bound)

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from sqlalchemy import select
 
 from tests.unit.control.api.plane import Plane
 from tidegate.control.access.audit import Verification
@@ -25,6 +26,7 @@ from tidegate.control.releases.history import Line
 from tidegate.control.releases.look import Point
 from tidegate.control.releases.release import Release
 from tidegate.observations import Beat, PredictionEvent
+from tidegate.storage.tables import feedback
 from tidegate.types import EndpointPlan, ModelRef, RoutingSnapshot, Variant
 
 EXAMPLES = [
@@ -157,6 +159,10 @@ def test_feedback_is_kept_and_counted(plane: Plane) -> None:
         assert answer == {"total": 1, "unknown": 1, "by_metric": {"left": 1}}
     mistakes: list[Any] = [
         {"metric": "a"},
+        {"metric": "a" * 257, "request_id": "q", "value": 1},
+        {"metric": "a", "request_id": "q", "value": 1, "label": "one of both"},
+        {"metric": "a", "request_id": "q", "label": 1e300},
+        {"metric": "a", "request_id": "q", "value": 1, "time": "yesterday"},
         {"metric": "a", "request_id": "q"},
         {"metric": "", "request_id": "q", "value": 1},
         {"metric": "a", "unit": "u", "row": 0, "value": 1},
@@ -165,6 +171,21 @@ def test_feedback_is_kept_and_counted(plane: Plane) -> None:
     ]
     for wrong in mistakes:
         assert plane.client.post("/api/v1/feedback", json=wrong, headers=predict).status_code == 422
+
+
+def test_feedback_is_read_as_on_the_data_port(plane: Plane) -> None:
+    sent = {"metric": "m" * 256, "request_id": "q", "value": True, "unit": None, "time": "1970-01-01T00:01:00Z"}
+    answer = plane.client.post("/api/v1/feedback", json=sent, headers=plane.headers("predict"))
+    assert (answer.status_code, answer.json()) == (200, {"accepted": 1, "duplicates": 0})
+    with plane.store.read() as unit:
+        [(value, time)] = unit.connection.execute(select(feedback.c.value, feedback.c.time)).all()
+    assert (value, time) == (1.0, 60.0)
+    wrong = [sent, {**sent, "time": "soon"}, {"metric": "m", "unit": "u", "value": "much"}]
+    problem = plane.client.post("/api/v1/feedback", json=wrong, headers=plane.headers("predict")).json()
+    assert [one["loc"] for one in problem["errors"]] == [[1, "time"], [2, "value"]]
+    assert plane.client.post("/api/v1/feedback", json=7, headers=plane.headers("predict")).status_code == 400
+    many = plane.client.post("/api/v1/feedback", json=[sent] * 10_001, headers=plane.headers("predict"))
+    assert many.status_code == 413
 
 
 def test_a_request_that_several_endpoints_answered_is_labelled_by_a_key_of_one(plane: Plane) -> None:

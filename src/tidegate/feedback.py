@@ -1,4 +1,4 @@
-"""Bodies of ``/feedback``: labels and outcomes of earlier predictions, one object or a list of them."""
+"""Labels and outcomes as they are sent, on either port: one object or a list of them, made into records."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ import msgspec
 
 from tidegate.errors import InvalidInput, MalformedBody, NotAllowed, TooLarge
 from tidegate.observations import Feedback, label_of
-from tidegate.protocols.bodies import read_json
 
 MOST_ROWS = 10_000
 """In one call."""
 LONGEST = 256
 """Characters of an id, a unit, a metric, an endpoint or a label."""
 _MOST_ERRORS = 20
-_ROWS_OF_REQUEST = 1_000_000
+ROWS_OF_REQUEST = 1_000_000
 _FIELDS = ("request_id", "row", "unit", "metric", "value", "label", "time", "endpoint")
-_LATEST = 1e11
+LATEST = 1e11
 """Seconds since the epoch; a larger number is meant in milliseconds."""
 
 
@@ -30,10 +29,9 @@ class _Wrong(Exception):
         self.field = field
 
 
-def read_feedback(body: bytes, depth: int, now: float) -> list[Feedback]:
-    """``now``: when it came, in seconds since the epoch. Raises MalformedBody, TooLarge, and InvalidInput with all
-    places that are wrong, up to a bound."""
-    value = read_json(body, depth)
+def feedback_of(value: Any, now: float) -> list[Feedback]:
+    """``value`` as it was decoded; ``now``: when it came, in seconds since the epoch. Raises MalformedBody, TooLarge, and
+    InvalidInput with all places that are wrong, up to a bound."""
     many = isinstance(value, list)
     if not many and not isinstance(value, dict):
         raise MalformedBody("the body must be one object, or a list of objects")
@@ -113,7 +111,7 @@ def _text(name: str, value: Any) -> str:
 
 
 def _place(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _ROWS_OF_REQUEST:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < ROWS_OF_REQUEST:
         raise _Wrong("row", f"expected a whole number from 0, got {_show(value)}")
     return value
 
@@ -140,7 +138,7 @@ def _time(value: Any) -> float:
             seconds = datetime.fromisoformat(value).timestamp()
         except (ValueError, OverflowError, OSError):
             seconds = None
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < _LATEST:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < LATEST:
         raise _Wrong("time", f"expected seconds since 1970 or an ISO 8601 time, got {_show(value)}")
     return float(seconds)
 
