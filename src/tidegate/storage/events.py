@@ -22,6 +22,8 @@ _COPY_TYPES = (
 """Of FIELDS, in PostgreSQL's words."""
 COLUMNS = tuple(events.c[name] for name in FIELDS)
 ROWS_AT_ONCE = 1000
+LARGE_AT_ONCE = 100
+"""Events with their inputs, which may be large."""
 
 
 class Events(Repository):
@@ -39,6 +41,19 @@ class Events(Repository):
         query = select(*COLUMNS).where(events.c.endpoint == endpoint, events.c.time >= start, events.c.time < end)
         ordered = query.order_by(events.c.time.desc(), events.c.id.desc()).limit(limit)
         return [event_of(row) for row in self._connection.execute(ordered)]
+
+    def newest_of(self, endpoint: str, variant: str, start: float, end: float, limit: int) -> Iterator[PredictionEvent]:
+        """Of one variant and [start, end), without forced ones, the newest first. Read while it is iterated, inside the
+        unit."""
+        query = (
+            select(*COLUMNS)
+            .where(events.c.endpoint == endpoint, events.c.time >= start, events.c.time < end)
+            .where(events.c.variant == variant, events.c.forced.is_(False))
+            .order_by(events.c.time.desc(), events.c.id.desc())
+            .limit(limit)
+        )
+        for row in self._connection.execute(query.execution_options(yield_per=LARGE_AT_ONCE)):
+            yield event_of(row)
 
     def after(self, id: int, endpoint: str, limit: int = 1000) -> list[tuple[int, PredictionEvent]]:  # noqa: A002
         """Events of an endpoint with a greater id, in the order of ids."""

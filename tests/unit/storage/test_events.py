@@ -32,6 +32,17 @@ def test_the_newest_come_first(store: Store) -> None:
         assert [one.request_id for one in unit.events.between("iris", START + 1, START + 4, limit=2)] == ["r3", "r2"]
 
 
+def test_the_newest_of_a_variant(store: Store) -> None:
+    with store.begin() as unit:
+        unit.events.add([an_event(f"r{n}", time=START + n, variant="ab"[n % 2]) for n in range(400)])
+        unit.events.add(
+            [an_event("forced", forced=True, variant="a"), an_event("other", endpoint="other", variant="a")]
+        )
+    with store.read() as unit:
+        found = [one.request_id for one in unit.events.newest_of("iris", "a", START, START + 399, 150)]
+    assert found == [f"r{n}" for n in range(398, 98, -2)]
+
+
 def test_events_by_the_requests_they_belong_to(store: Store) -> None:
     with store.begin() as unit:
         unit.events.add([an_event(f"r{n}") for n in range(1200)])

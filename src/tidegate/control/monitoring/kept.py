@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from tidegate.control.monitoring.files import columns_of
 from tidegate.control.monitoring.profiles import Profile
 from tidegate.control.monitoring.references import TRAINING, References, decoded, is_file, row_of
 from tidegate.errors import Conflict, InvalidInput, NotFound, TidegateError
+from tidegate.observations import PredictionEvent
 from tidegate.settings import Settings
 from tidegate.storage.records import BaselineRow
 from tidegate.storage.store import Store
@@ -27,7 +29,8 @@ MOST_EVENTS = 20_000
 """Predictions that a baseline of production is made of; the newest."""
 LEAST_ROWS = 20
 MOST_CELLS = 4_000_000
-"""Rows times columns of a baseline of rows; a body that is full of values has fewer, one with a name for each row has more."""
+"""Rows times columns of a baseline; a body that is full of values has fewer, one with a name for each row has more."""
+EVENTS_AT_ONCE = 100
 MOST_BASELINES = 1000
 """Kept at a time; further ones are refused."""
 _GOOD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -105,19 +108,18 @@ class Baselines:
     def of_production(
         self, name: str, endpoint: str, since: float, until: float, *, variant: str = "", who: str, reason: str = ""
     ) -> Baseline:
-        """Of the newest ``MOST_EVENTS`` sampled predictions made in [since, until), forced ones left out. Raises
-        InvalidInput for too few."""
+        """Of the newest sampled predictions made in [since, until), forced ones left out: at most ``MOST_EVENTS``, and as
+        many as make about ``MOST_CELLS`` values. Raises InvalidInput for too few."""
         with self._store.read() as unit:
-            found = unit.events.between(endpoint, since, until, MOST_EVENTS)
             latest = unit.snapshots.latest()
         plan = None if latest is None else latest.snapshot.endpoints.get(endpoint)
         wanted = variant or "baseline"
-        events = [event for event in reversed(found) if not event.forced and event.variant == wanted]
         model = next((one.model for one in plan.variants if one.name == wanted), None) if plan is not None else None
         version = self._references.version(model)
         specs = () if version is None or version.signature is None else version.signature.inputs
         names = {spec.name: spec.columns for spec in specs if spec.columns}
-        table = rows.table_of(events, names)
+        with self._store.read() as unit:
+            table = newest_rows(unit.events.newest_of(endpoint, wanted, since, until, MOST_EVENTS), names)
         if table.rows < LEAST_ROWS:
             raise InvalidInput(
                 f"{table.rows} sampled predictions of {wanted} in this time; a baseline needs {LEAST_ROWS} rows at least "
@@ -167,6 +169,19 @@ class Baselines:
             audit.record(unit, who, "baseline.create", f"baseline:{name}", at=now, after=_listed(row), reason=reason)
         self._references.appeared(name)
         return self.get(name)
+
+
+def newest_rows(
+    newest: Iterator[PredictionEvent], names: Mapping[str, Sequence[str]], most: int = MOST_CELLS
+) -> rows.Rows:
+    """Of events that come the newest first, in the order of time, until there are ``most`` values. A part of the events is in
+    memory at a time."""
+    parts: list[rows.Rows] = []
+    cells = 0
+    while cells < most and (part := list(islice(newest, EVENTS_AT_ONCE))):
+        parts.append(rows.table_of(reversed(part), names))
+        cells += parts[-1].rows * len(parts[-1])
+    return rows.joined(reversed(parts))
 
 
 def check_name(name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ from hypothesis import strategies as some
 
 from tests.unit.test_images import drawn
 from tidegate.control.monitoring import drift, quality
+from tidegate.control.monitoring.kept import newest_rows
 from tidegate.control.monitoring.profiles import fold, make_profile
 from tidegate.control.monitoring.rows import joined, table_of
 from tidegate.monitor_plan import DriftPlan, QualityPlan
@@ -60,6 +62,22 @@ def test_tables_one_below_the_other() -> None:
     assert parts == {"x": [1, 2, None], "y": [None, "a", "b"]}
     many = joined([{f"c{n}": [n]} for n in range(1200)])
     assert (len(many), many.rows) == (1000, 1200)
+
+
+def test_the_newest_events_are_read_until_there_are_enough_values() -> None:
+    read: list[int] = []
+
+    def newest(count: int) -> Iterator[PredictionEvent]:
+        for number in range(count, 0, -1):
+            read.append(number)
+            yield event({"x": [number, -number], "y": ["a", "b"]}, {}, rows=2)
+
+    table = newest_rows(newest(250), {})
+    assert table["x"] == [value for number in range(1, 251) for value in (number, -number)]
+    assert (table.rows, len(read)) == (500, 250)
+    read.clear()
+    assert newest_rows(newest(1000), {}, most=500).rows == 400
+    assert len(read) == 200, "two parts of a hundred, of two columns and rows each"
 
 
 def test_events_that_cannot_be_read_are_counted() -> None:
