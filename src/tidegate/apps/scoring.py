@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -20,7 +20,7 @@ from tidegate.serving.runtimes.sources import first_line
 from tidegate.serving.snapshots.file import placed, snapshot_of, trusted
 from tidegate.types import NUMPY_DTYPES, Array, ModelRef, Signature, Tensors, TensorSpec
 
-ROWS_AT_ONCE = 16_384
+ROWS_AT_ONCE = 4096
 LISTS = ("features", "instances")
 _KINDS: Mapping[str, Kind] = {"f": "number", "i": "whole", "u": "whole", "b": "boolean", "O": "text"}
 
@@ -48,6 +48,7 @@ class FileScorer:
         signature = model.signature
         self.version = version
         self.fault = ""
+        self.told: Callable[[int], None] = lambda rows: None
         self.digest = model.facts.digest
         self.matrix = signature.is_matrix
         self._model = model
@@ -66,8 +67,11 @@ class FileScorer:
     def predict(self, inputs: Tensors) -> dict[str, Any]:
         """Columns of answers. Raises ModelFailed, ContractError."""
         rows = len(next(iter(inputs.values())))
-        starts = range(0, rows, self._rows_at_once)
-        parts = [self._predict(inputs, begin, min(begin + self._rows_at_once, rows)) for begin in starts]
+        parts = []
+        for begin in range(0, rows, self._rows_at_once):
+            end = min(begin + self._rows_at_once, rows)
+            parts.append(self._predict(inputs, begin, end))
+            self.told(end - begin)
         outputs = {
             name: np.concatenate([part[name] for part in parts]) if len(parts) > 1 else parts[0][name]
             for name in parts[0]

@@ -79,7 +79,7 @@ def progress_of(job: dict[str, Any]) -> str:
     progress = job.get("progress") or {}
     done, total = progress.get("done", 0), progress.get("total", 0)
     count = f"{done:,} of {total:,}" if total else f"{done:,}" if done else ""
-    return " ".join(word for word in (count, progress.get("text", "")) if word)
+    return ": ".join(word for word in (count, progress.get("text", "")) if word)
 
 
 def print_job(job: dict[str, Any]) -> None:

@@ -117,7 +117,15 @@ def _score_all(task: Task, plan: BatchPlan, path: Path, scorer: Scorer, chunks: 
     written, failed = sum(note.written for note in notes), sum(note.failed for note in notes)
     start = notes[-1].end if notes else Position()
     index = len(notes)
-    task.progress(start.row, total, "scoring")
+    seen = start.row
+
+    def told(rows: int) -> None:
+        nonlocal seen
+        seen = min(seen + rows, total)
+        task.progress(seen, total, "scoring")
+
+    task.progress(seen, total, "scoring")
+    scorer.told = told
     pending: list[Future[Note]] = []
     with ThreadPoolExecutor(1, "writing") as writer, _Reading(source, start) as pieces:
         for piece in pieces:
@@ -127,10 +135,11 @@ def _score_all(task: Task, plan: BatchPlan, path: Path, scorer: Scorer, chunks: 
                 raise ModelFailed(f"the model failed on each of {failed} rows: {fault}")
             pending.append(writer.submit(chunks.write, index, parts, bad, piece.end))
             index += 1
+            told(max(piece.end.row - seen, 0))
             while len(pending) > AHEAD or (pending and pending[0].done()):
-                task.progress(pending.pop(0).result().end.row, total, "scoring")
+                pending.pop(0).result()
         for one in pending:
-            task.progress(one.result().end.row, total, "scoring")
+            one.result()
     task.progress(written + failed, written + failed, "joining the pieces")
 
 

@@ -83,6 +83,8 @@ def asked_to_cancel(job: Job, now: float, reason: str) -> Job:
 
 
 def cancelled(job: Job, now: float) -> Job:
+    if job.attempts and not job.attempts[-1].ended:
+        job = _ended_try(job, now, "")
     return _end(job, "cancelled", now, error=job.error)
 
 

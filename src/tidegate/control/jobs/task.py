@@ -53,6 +53,8 @@ class Scorer(Protocol):
     """How the model failed last; empty when it did not."""
     matrix: bool
     """Whether it takes one matrix, whose columns may have no names."""
+    told: Callable[[int], None]
+    """Called with the number of rows after each call of the model; what it raises ends ``predict``."""
 
     def missing(self, header: Sequence[str]) -> tuple[str, ...]:
         """Names of columns that it needs and ``header`` lacks."""

@@ -39,6 +39,7 @@ class Sum:
     optional: Sequence[str] = ()
     version = digest = fault = ""
     matrix = False
+    told: Any = None
 
     def missing(self, header: Sequence[str]) -> tuple[str, ...]:
         return tuple(name for name in KINDS if name not in header)

@@ -66,6 +66,7 @@ def test_cancel_ends_what_waits_at_once_and_what_runs_when_its_worker_notices() 
     assert (job.state, job.cancelling, job.reason) == ("running", True, "why")
     for ended in (failing(job), moves.handed_back(job, 4.0), moves.claimed(job, "w2", 40.0), moves.cancelled(job, 4.0)):
         assert (ended.state, ended.cancelling) == ("cancelled", False)
+        assert ended.attempts[-1].ended, "no try goes on"
     with pytest.raises(Conflict, match="only one that waits or runs"):
         moves.asked_to_cancel(moves.finished(RUNNING, 2.0, {}), 3.0, "")
 
