@@ -34,9 +34,9 @@ pytestmark = pytest.mark.slow
 class Plane:
     """The control plane's parts over one place, and its jobs run as a worker runs them."""
 
-    def __init__(self, place: Place, store: Store, holder: str = "one") -> None:
+    def __init__(self, place: Place, store: Store, now: float = 2_000_000_000.0, holder: str = "one") -> None:
         settings = place.loaded.settings
-        self.place, self.store, self.clock = place, store, ManualClock(2_000_000_000.0)
+        self.place, self.store, self.clock = place, store, ManualClock(now)
         self.registry = open_registry(settings.registry, settings.trust, base=place.folder)
         self.queue = Queue(store, settings.jobs, self.clock)
         self.releases = ReleaseService(store, self.registry, settings, self.clock, holder)
@@ -50,7 +50,7 @@ class Plane:
         with self.store.begin() as unit:
             unit.snapshots.publish(RoutingSnapshot(0, {"churn": plan}), reason="first", author="test", at=1.0)
 
-    def production(self, rows: int) -> None:
+    def production(self, rows: int, begin: float = 1000.0, received: float = 1.5e9) -> None:
         """Predictions of a world that has changed, and what turned out to be true: who pays little goes now."""
         frame = churn(rows, seed=77)
         truth = (frame["charges"] < 55).astype(int)
@@ -61,12 +61,12 @@ class Plane:
             events.append(
                 PredictionEvent(
                     request_id=f"q{place}", process="p", endpoint="churn", variant="baseline", version="1", snapshot=1,
-                    time=1000.0 + place, unit=f"u{place}", inputs=inputs, outputs=b'{"predictions":[0]}',
+                    time=begin + place, unit=f"u{place}", inputs=inputs, outputs=b'{"predictions":[0]}',
                 )
             )  # fmt: skip
             labels.append(
                 Feedback(
-                    metric=MonitorPlan().performance.metric, request_id=f"q{place}", label=str(label), received=1.5e9
+                    metric=MonitorPlan().performance.metric, request_id=f"q{place}", label=str(label), received=received
                 )
             )
         with self.store.begin() as unit:

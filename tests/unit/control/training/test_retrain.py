@@ -26,6 +26,7 @@ from tidegate.monitor_plan import MonitorPlan, RetrainPlan
 from tidegate.observations import Feedback, PredictionEvent
 from tidegate.settings import EndpointSettings, ReleaseSettings, Settings
 from tidegate.storage.records import AlertEventRow, AlertRow
+from tidegate.storage.store import open_store
 from tidegate.types import EndpointPlan, ModelRef, RoutingSnapshot, Variant
 
 pytestmark = pytest.mark.slow
@@ -89,9 +90,10 @@ class Releases:
 
 
 class World:
-    def __init__(self, folder: Path, **plan: Any) -> None:
+    def __init__(self, folder: Path, url: str = "", **plan: Any) -> None:
+        """``url``: of an empty, migrated store; a SQLite file in ``folder`` when left out."""
         self.clock = ManualClock()
-        self.store = sqlite_store(folder, self.clock)
+        self.store = open_store(url, self.clock) if url else sqlite_store(folder, self.clock)
         given = {"config": "train.yaml", "mode": "features", **plan}
         watched = EndpointSettings(model="m", monitor=MonitorPlan(retrain=RetrainPlan(**given)))
         self.settings = Settings(endpoints={"churn": watched, "iris": EndpointSettings(model="m")})
