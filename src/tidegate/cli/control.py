@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -113,7 +113,7 @@ class ControlClient:
         headers = {"Content-Type": "application/octet-stream"}
         return self._call("POST", path, content=data, headers=headers, timeout=SILENT_SECONDS)
 
-    def fetch(self, path: str) -> Iterator[bytes]:
+    def fetch(self, path: str) -> Generator[bytes, None, None]:
         """A file, as it comes. Raises UserError also when it breaks off."""
         import httpx
 

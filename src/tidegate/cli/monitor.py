@@ -71,6 +71,10 @@ def show(client: ControlClient, endpoint: str, variant: str, start: float | None
         print_json(monitor) if as_json else monitor_view.print_head(monitor, time.time())
         return
     window = client.get(f"{path}/window", **about)
+    if start is not None:  # an alert about quality names a window too, and the newest one is another
+        span = {"since": window["start"], "until": window["start"] + monitor["window_seconds"]}
+        made = client.pages(f"{path}/performance", 500, variant=variant, **span)
+        window["performance"] = next((one for one in made if one["basis"] == "prediction"), None)
     if as_json:
         print_json({"monitor": monitor, "window": window})
         return

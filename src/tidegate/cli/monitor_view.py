@@ -140,6 +140,8 @@ def print_window(window: Found) -> None:
     for finding in window["findings"]:
         word = "broken" if finding["broken"] else "passed"
         out.print(f"{word}: {_finding(finding)}", style="bold red" if finding["broken"] else "dim")
+    for line in _measured(window):
+        out.print(line)
     out.print(window["note"] or ("drifted" if window["drifted"] else "not drifted"))
 
 

@@ -174,6 +174,14 @@ def test_what_an_endpoint_shows(files: Path, control: FakeControl) -> None:
     assert "accuracy 0.94 (0.92 to 0.96), from 512 labels of the window from 2026-11-21 " in shown
     assert "psi 0.41" in shown
     assert "compared with iris@3" in shown
+    labelled = MONITOR["variants"][0]["performance"]
+    arrived = {**labelled, "basis": "arrival", "metrics": {"accuracy": {"value": 0.1, "low": 0, "high": 1}}}
+    found = {**labelled, "metrics": {"accuracy": {"value": 0.7, "low": 0.65, "high": 0.75}}}
+    control.answers["GET", "/api/v1/monitors/iris/performance"] = (200, {"items": [arrived, found], "next": None})
+    assert (
+        "accuracy 0.7 (0.65 to 0.75), from 512 labels" in run("monitor", "show", "iris", "--start", "1", *where).output
+    )
+    assert f"since={WINDOW['start']}&until={WINDOW['start'] + 3600}" in control.asked[-1].path
     assert "1 to 1.5" in run("monitor", "show", "iris", "--column", "petal length", *where).output
     assert run("monitor", "run", "iris", "--fail-on-drift", *where).exit_code == 1
     assert json.loads(run("monitor", "show", "iris", "--json", *where).output)["window"]["drifted"]

@@ -98,6 +98,7 @@ class Demand:
             open=next((one.id for one in recent if one.open), ""),
             last=recent[0].created if recent else 0.0,
             began=self._age(model.name, model.version) if plan.every is not None and not recent else 0.0,
+            metric=plan_of(self._settings, endpoint).performance.metric,
             week=sum(1 for one in recent if one.trigger != "person" and one.created > now - WEEK),
         )
 

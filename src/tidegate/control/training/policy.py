@@ -32,6 +32,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Those of the last seven days that began by themselves."""
     labels: int | None = None
     """Labelled rows of production since the last one."""
+    metric: str = ""
+    """Whose feedback labels them."""
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +59,12 @@ def decide(plan: RetrainPlan, facts: Facts) -> Decision:
             wanted, f"{facts.week} began by themselves in the last seven days; max_per_week is {plan.max_per_week}"
         )
     if plan.mode == "combined" and facts.labels is not None and facts.labels < plan.min_labels:
-        return _no(wanted, f"{facts.labels} labelled rows since the last one; min_labels is {plan.min_labels}")
+        since = " since the last one" if facts.last else ""
+        return _no(
+            wanted,
+            f"{facts.labels} rows were labelled{since}, by feedback of the metric {facts.metric!r}; min_labels is "
+            f"{plan.min_labels}",
+        )
     return wanted
 
 

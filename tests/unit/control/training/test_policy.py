@@ -58,7 +58,16 @@ def test_other_alerts_start_nothing(other: dict[str, Any]) -> None:
         ({}, {"open": "t-9"}, "retraining t-9 has not ended yet"),
         ({}, {"last": NOW - HOUR}, "the last one was 1.0 h ago; cooldown is 6h"),
         ({}, {"week": 7}, "7 began by themselves in the last seven days; max_per_week is 7"),
-        ({}, {"labels": 199}, "199 labelled rows since the last one; min_labels is 200"),
+        (
+            {},
+            {"labels": 199, "metric": "accuracy"},
+            "199 rows were labelled, by feedback of the metric 'accuracy'; min_labels is 200",
+        ),
+        (
+            {},
+            {"labels": 9, "last": NOW - 9 * HOUR},
+            "9 rows were labelled since the last one, by feedback of the metric ''; min_labels is 200",
+        ),
     ],
 )
 def test_what_stands_in_the_way_is_said(plan: dict[str, Any], given: dict[str, Any], why: str) -> None:

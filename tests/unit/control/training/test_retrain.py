@@ -336,7 +336,7 @@ def test_labels_are_counted_since_the_last_one(tmp_path: Path) -> None:
     assert not world.service.list()
     [outlook] = world.service.outlook()
     assert outlook.decision is not None
-    assert "1 labelled rows since the last one; min_labels is 2" in outlook.decision.reason
+    assert "1 rows were labelled, by feedback of the metric 'accuracy'; min_labels is 2" in outlook.decision.reason
     label("b")
     world.tick()
     world.job(world.one(), "failed")
