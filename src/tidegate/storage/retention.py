@@ -85,11 +85,8 @@ def purge(store: Store, retention: Retention, now: float, batch: int = BATCH) ->
     deleted: dict[str, int] = {}
     for rule in rules(retention, now, runs(store)):
         count = 0
-        while True:
-            taken = _take(store, rule, batch)
+        while taken := _take(store, rule, batch):
             count += taken
-            if taken < batch:
-                break
         deleted[rule.table.name] = count
     return deleted
 
@@ -146,9 +143,24 @@ def _take(store: Store, rule: Rule, batch: int) -> int:
     some = select(*key).where(rule.gone).limit(batch)
     with store.begin(durable=False) as unit:
         if rule.table is events:
-            some = some.order_by(events.c.time, events.c.id)  # so that both statements are about the same
+            some = _oldest(unit.connection, some, batch)
             _tell(unit.connection, some)
         return unit.connection.execute(delete(rule.table).where(tuple_(*key).in_(some))).rowcount
+
+
+def _oldest(connection: Connection, some: Select[Any], batch: int) -> Select[Any]:
+    """The first of them, with as many rows as make a batch, since each row may have labels of its own; but one at least."""
+    ordered = some.order_by(events.c.time, events.c.id)  # so that all statements are about the same
+    rows, last = 0, None
+    for row in connection.execute(ordered.add_columns(events.c.time, events.c.rows)):
+        rows += row.rows
+        if last is not None and rows > batch:
+            break
+        last = row
+    if last is None:
+        return ordered
+    same = (events.c.time == last.time) & (events.c.id <= last.id)
+    return ordered.where((events.c.time < last.time) | same)
 
 
 def _tell(connection: Connection, some: Select[Any]) -> None:

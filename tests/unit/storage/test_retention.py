@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
 import pytest
+from sqlalchemy import event, func, select
 
 from tests.unit.storage.makers import (
     START,
@@ -18,6 +22,7 @@ from tidegate.settings import Retention
 from tidegate.storage.records import EvidenceRow, IdempotencyRow, SessionRow
 from tidegate.storage.retention import DAY, purge
 from tidegate.storage.store import Store
+from tidegate.storage.tables import feedback
 
 KEEP = Retention(windows="10d", events="10d", exposures="10d", feedback="10d", releases="20d")
 
@@ -115,6 +120,26 @@ def test_feedback_says_whose_it_is_before_the_prediction_goes(store: Store) -> N
         assert unit.feedback.add([an_outcome(START + 2, request_id="r", value=3.0)]) == 1
         assert unit.feedback.outcomes("colours", "bought") == [("baseline", "ann", 3.0)]
         assert unit.feedback.outcomes("shapes", "bought") == [("baseline", "bob", 2.0)]
+
+
+def test_labels_of_large_requests_are_told_some_requests_at_a_time(store: Store) -> None:
+    """Everybody who writes waits for one batch: of five requests with a hundred rows each it is two."""
+    with store.begin() as unit:
+        unit.events.add([an_event(f"r{n}", unit=f"u{n}", rows=100, time=START + n) for n in range(5)])
+        unit.feedback.add([an_outcome(request_id=f"r{n}", row=row) for n in range(5) for row in range(100)])
+    told: list[int] = []
+
+    @event.listens_for(store.engine, "before_cursor_execute")
+    def remember(_connection: Any, _cursor: Any, statement: str, given: Any, _context: Any, many: bool) -> None:
+        if statement.startswith("UPDATE feedback"):
+            told.append(len(given) if many else 1)
+
+    keep = msgspec.structs.replace(KEEP, feedback="99d")
+    assert purge(store, keep, START + 10.5 * DAY, batch=250)["events"] == 5
+    assert told == [200, 200, 100]
+    with store.read() as unit:
+        units = unit.connection.execute(select(feedback.c.unit, func.count()).group_by(feedback.c.unit)).all()
+    assert sorted(units) == [(f"u{n}", 100) for n in range(5)]
 
 
 def test_the_audit_log_and_the_snapshots_stay(store: Store) -> None:
