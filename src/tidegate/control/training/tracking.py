@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
@@ -81,9 +82,16 @@ class Tracking:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # MLflow warns about itself
-        yield
+    """MLflow warns about itself, and of the format that serving opens only where trust.pickles says so."""
+    about_pickles = logging.getLogger("mlflow.sklearn")
+    level = about_pickles.level
+    about_pickles.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        about_pickles.setLevel(level)
 
 
 def _experiment(client: Any, name: str) -> str:

@@ -111,6 +111,7 @@ def test_mlflow_gives_up_in_time_unless_told_otherwise(monkeypatch: pytest.Monke
     tell_mlflow(settings.Registry())
     assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "60"
     assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "1"
+    assert os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] == "false", "ours is on the screen"
     assert "MLFLOW_TRACKING_URI" not in os.environ
 
 
