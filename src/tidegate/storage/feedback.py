@@ -12,6 +12,7 @@ from sqlalchemy import (
     ColumnElement,
     LargeBinary,
     Select,
+    Subquery,
     and_,
     bindparam,
     case,
@@ -191,17 +192,18 @@ class FeedbackRepository(Repository):
         return [(variant, unit, value) for variant, unit, value in self._connection.execute(query)]
 
     def history(self, metric: str, covariate: str, until: float, limit: int = 100_000) -> list[tuple[float, float]]:
-        """(value, covariate) of units that had both before ``until``, the latest first."""
-        other = feedback.alias("other")
-        query = (
-            select(feedback.c.value, other.c.value)
-            .join_from(feedback, other, and_(other.c.unit == feedback.c.unit, other.c.metric == covariate))
-            .where(feedback.c.metric == metric, feedback.c.unit != "", feedback.c.time < until, other.c.time < until)
-            .where(feedback.c.value.is_not(None), other.c.value.is_not(None))
-            .order_by(feedback.c.id.desc())
-            .limit(limit)
-        )
-        return [(value, known) for value, known in self._connection.execute(query)]
+        """(value, covariate) of units that had both before ``until``, the latest first: their means, so that one unit with
+        labels of many rows is one pair, and not each of them with each."""
+
+        def means(name: str) -> Subquery:
+            columns = feedback.c.unit, func.avg(feedback.c.value).label("mean"), func.max(feedback.c.id).label("newest")
+            query = select(*columns).where(feedback.c.metric == name, feedback.c.unit != "", feedback.c.time < until)
+            return query.where(feedback.c.value.is_not(None)).group_by(feedback.c.unit).subquery()
+
+        values, known = means(metric), means(covariate)
+        query = select(values.c.mean, known.c.mean).join_from(values, known, values.c.unit == known.c.unit)
+        query = query.order_by(values.c.newest.desc()).limit(limit)
+        return [(value, earlier) for value, earlier in self._connection.execute(query)]
 
     def counts(self, endpoints: Sequence[str] = (), limit: int = 1000) -> dict[str, int]:
         """Rows by metric, most first; with ``endpoints`` of what was sent for these."""

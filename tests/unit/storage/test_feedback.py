@@ -195,6 +195,18 @@ def test_what_happened_before_the_exposure_is_no_outcome(store: Store) -> None:
         assert [who for _, who, _ in unit.feedback.outcomes("colours", "bought", before=True)] == ["ann", "bob"]
 
 
+def test_the_history_has_one_pair_a_unit(store: Store) -> None:
+    """A unit whose requests had many rows would be most of it, and with each of its values for each of the others."""
+    add(store, *(an_outcome(unit="ann", request_id="r", row=row, value=float(row)) for row in range(5)))
+    add(store, *(an_outcome(unit="ann", request_id="r", row=row, metric="x", value=row / 2) for row in range(5)))
+    add(store, an_outcome(unit="bob", value=7.0), an_outcome(unit="bob", metric="x", value=3.0))
+    add(store, an_outcome(unit="cyd", value=1.0), an_outcome(START + 9, unit="bob", metric="late", value=1.0))
+    with store.read() as unit:
+        assert unit.feedback.history("bought", "x", START + 5) == [(7.0, 3.0), (2.0, 1.0)]
+        assert unit.feedback.history("bought", "x", START + 5, limit=1) == [(7.0, 3.0)]
+        assert unit.feedback.history("bought", "late", START + 5) == []
+
+
 def test_unknown_requests_are_counted(store: Store) -> None:
     with store.begin() as unit:
         unit.events.add([an_event("sampled")])
