@@ -22,8 +22,8 @@ MOST_CATEGORIES = 200
 """Categories with a count of their own, the most frequent ones."""
 MOST_REST = 4096
 """Further categories that are known, by a hash of their text; with more, none is called new."""
-_HAIR = 5e-7
-"""Relative; more than a number loses in 32 bits."""
+_HAIR = 1e-5
+"""Relative; more than a number loses in 32 bits, and a sum of a thousand of them (a large forest's scores: 4.4e-6)."""
 
 
 def frozen_numbers(values: Floats) -> Column:

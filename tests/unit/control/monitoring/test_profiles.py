@@ -108,6 +108,15 @@ def test_what_went_through_32_bits_stays_in_its_bin() -> None:
         assert window.outside == 0
 
 
+def test_what_a_compiled_forest_adds_up_in_32_bits_stays_in_its_bin() -> None:
+    """A thousand trees lose up to 4.4e-6 of a score; one of exactly 1 left its bin, and the range."""
+    scores = np.repeat([0.25, 0.5, 1.0], 200)
+    reference = make_profile({"score": scores})
+    window = fold(reference, None, {"score": scores * (1 + 5e-6)}).columns["score"]
+    assert window.counts == reference.columns["score"].counts
+    assert window.outside == 0
+
+
 def test_rows_are_alike_whether_a_column_is_absent_or_missing() -> None:
     rows: dict[str, Any] = {"age": [1.0, 1.0], "children": [2, 2]}
     one = merge(fold(REFERENCE, None, rows), fold(REFERENCE, None, {**rows, "plan": [None, "pro"]}))
