@@ -93,7 +93,7 @@ async def submit(request: Request) -> Response:
     told = {
         "request_id": kept.request_id,
         "prediction": prediction,
-        "chance_to_leave": _chance(answer),
+        "chance_to_leave": _chance(answer, prediction),
         "variant": kept.variant,
         "version": kept.version,
         "labelled": survey.churned is not None,
@@ -166,9 +166,13 @@ async def _read(request: Request, kind: type[Body]) -> Body:
         raise HTTPException(400, "the body is not JSON") from None
 
 
-def _chance(answer: Mapping[str, Any]) -> float | None:
-    labels, scores = answer.get("labels"), answer.get("scores")
-    return scores[0][labels.index(LEFT)] if labels and scores and LEFT in labels else None
+def _chance(answer: Mapping[str, Any], prediction: str) -> float | None:
+    """Of two classes the predicted one has the larger score."""
+    scores = answer.get("scores")
+    if not scores or len(scores[0]) != 2:
+        return None
+    chance: float = (max if prediction == LEFT else min)(scores[0])
+    return chance
 
 
 def _rows(request: Request) -> ProductionRows:

@@ -27,6 +27,7 @@ class Tidegate:
     def __init__(self) -> None:
         self.asked: list[httpx.Request] = []
         self.refusal: httpx.Response | Exception | None = None
+        self.scores = {"no": 0.25, "yes": 0.75}
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.asked.append(request)
@@ -36,10 +37,11 @@ class Tidegate:
             return self.refusal
         if request.url.path == "/feedback":
             return httpx.Response(200, json={"accepted": 1, "duplicates": 0})
+        predicted = max(self.scores, key=self.scores.__getitem__)
         answer = {
-            "predictions": ["yes"],
-            "scores": [[0.25, 0.75]],
-            "labels": ["no", "yes"],
+            "predictions": [predicted],
+            "scores": [list(self.scores.values())],
+            "labels": [predicted],
             "model": {"endpoint": "churn", "name": "churn", "version": "3", "variant": "simple"},
             "request_id": request.headers["x-request-id"],
         }
@@ -97,6 +99,14 @@ async def test_a_prediction_comes_back_with_its_variant_and_request(tmp_path: Pa
         "version": "3",
         "labelled": False,
     }
+
+
+@pytest.mark.parametrize("chance", [0.125, 0.75])
+async def test_the_chance_is_that_of_leaving_whatever_is_predicted(tmp_path: Path, chance: float) -> None:
+    tidegate = Tidegate()
+    tidegate.scores = {"no": 1 - chance, "yes": chance}
+    async with survey(tmp_path, tidegate) as client:
+        assert (await submit(client)).json()["chance_to_leave"] == chance
 
 
 @pytest.mark.parametrize("at_once", [True, False])
