@@ -41,12 +41,13 @@ class Seen(NamedTuple):
 
 class Customers:
     """Set ``drift`` at any time: from then on other customers come. ``survey`` and ``centre`` are how many a second come by
-    each way; ``seen`` is what they were told, ``failed`` counts who was not answered."""
+    each way, times ``pace``; ``seen`` is what they were told, ``failed`` counts who was not answered."""
 
     def __init__(
         self, data_port: int, survey_port: int, *, survey: float, centre: float, key: str = "", seed: int = 1000
     ) -> None:
         self.drift: Drift = NONE
+        self.pace = 1.0
         self.seen: list[Seen] = []
         self.failed = 0
         self.labels = 0
@@ -134,7 +135,7 @@ class Customers:
         """Customers, so many a second, until the end; who cannot keep up leaves some out."""
         due = time.monotonic()
         while not self._ended.wait(max(due - time.monotonic(), 0.0)):
-            due = max(due + 1.0 / rate, time.monotonic() - 1.0)
+            due = max(due + 1.0 / (rate * self.pace), time.monotonic() - 1.0)
             with self._lock:
                 if not self._rows or self._rows_drift != self.drift:
                     self._seed += 1

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import psycopg
 import pytest
 import yaml
 
-from churn.generator import FEATURES, Drift, make, records
+from churn.generator import FEATURES, NONE, Drift, make, records
 from churn.project import HERE, Project
 from churn.system import Ports, System, call, fast
 from churn.traffic import Customers
@@ -29,6 +31,8 @@ from tests.services import running, shared, shared_folder
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.filterwarnings("ignore")]
 
 PATIENCE = 240.0
+QUIET = 0.3
+"""Pace of the customers while nothing waits for them, which leaves the processors to the training."""
 DRIFT = Drift(covariate=True, concept=True)
 NAMES = ("AB_ENABLED", "AB_BUCKET_B_PCT", "AB_STICKY_HEADER", "MODEL_PATH", "MODEL_REGISTRY_NAME", "MODEL_STAGE")
 ENDED = ("promoted", "rolled_back", "refused", "failed", "ended")
@@ -40,8 +44,10 @@ class Loop:
     def __init__(self, folder: Path, database: str, mlflow: str) -> None:
         self.mlflow = mlflow
         self.database = database
-        environment = {**fast(HERE), "DATABASE_URL": database, "MLFLOW_TRACKING_URI": mlflow, "PUSH_EVERY": "150"}
+        environment = {**fast(HERE), "DATABASE_URL": database, "MLFLOW_TRACKING_URI": mlflow, "PUSH_EVERY": "600"}
         environment["TIDEGATE_ENDPOINTS__CHURN__MONITOR__RETRAIN__MIN_LABELS"] = "2500"
+        environment["TIDEGATE_ENDPOINTS__CHURN__MONITOR__RETRAIN__COOLDOWN"] = "1h"  # the second one is the workflow's
+        environment["TIDEGATE_ENDPOINTS__CHURN__RELEASE__STEPS"] = "[50, 100]"
         self.project = Project(folder / "project", environment)
         for name in [one for one in self.project.environment if one.startswith("OTEL_") or one in NAMES]:
             del self.project.environment[name]
@@ -60,7 +66,7 @@ class Loop:
     def happen(self) -> None:
         began = time.monotonic()
         chapters = (
-            self.train, self.start, self.serve, self.experiment, self.drift, self.retrain, self.recover, self.look_again,
+            self.train, self.start, self.serve, self.experiment, self.drift, self.retrain, self.recover, self.drift_again,
         )  # fmt: skip
         try:
             for chapter in chapters:
@@ -74,6 +80,9 @@ class Loop:
         itself no difference may be found."""
         self.project.make()
         home = self.project.home
+        training = yaml.safe_load((home / "training.yaml").read_text())
+        training["gate"]["margin"] = 0.1  # the third version is hardly better than the second
+        (home / "training.yaml").write_text(yaml.safe_dump(training, sort_keys=False))
         where = {"CHURN_PYTHON": sys.executable, "CHURN_HOME": str(home)}
         environment = {name: value for name, value in self.project.environment.items() if name not in os.environ}
         self.airflow = Airflow(
@@ -126,23 +135,52 @@ class Loop:
 
         begun = self.wait(newest, "a retraining begins by itself")
         path = f"/retrainings/{begun['id']}"
+        self.wait(lambda: self.control.get(path)["state"] != "queued", "its job runs")
+        self.customers.pace = QUIET
+        self.wait(lambda: self.control.get(path)["state"] != "training", "it is trained")
+        self.customers.pace = 1.0
         self.wait(lambda: self.control.get(path)["state"] in ENDED, "the retraining ends")
         self.facts["drifted"] = self.customers.accuracy(self.facts["drift began"] + 1.0, begun["created"])
         self.facts["retraining"] = self.control.get(path)
 
     def recover(self) -> None:
+        """The hourly workflow finds that all is well with the new version."""
         begin = time.time() + 1.0
         self.wait(lambda: self.customers.accuracy(begin)[1] >= 400, "customers came after the release")
         self.facts["after"] = self.customers.accuracy(begin)[0]
-        self.customers.stop()
+        self.wait(lambda: self.newest_window()["start"] > begin, "a whole window is the new version's")
+        self.customers.pace = QUIET
+        self.facts["calm"] = self.airflow.test("churn_drift_retrain", "--mark-success-pattern", "^report$")
 
-    def look_again(self) -> None:
-        """The hourly workflow finds that all is well with the new version; a person asks for the other mode."""
-        asked = self.control.post("/retrainings", {"endpoint": "churn", "mode": "features", "reason": "to compare"})
+    def drift_again(self) -> None:
+        """The customers of before come back. Nothing may begin by itself so soon; the hourly workflow has it trained."""
+        begin = time.time()
+        self.customers.drift, self.customers.pace = NONE, 1.0
+
+        def found() -> bool:
+            window = self.newest_window()
+            return bool(window["start"] > begin and window["drifted"])
+
+        self.wait(found, "a whole window has drifted")
+        self.customers.stop()
         self.facts["hourly"] = self.airflow.test("churn_drift_retrain")
-        path = f"/jobs/{asked['job']}"
-        self.wait(lambda: self.control.get(path)["state"] in ("done", "failed"), "it is trained on features alone")
-        self.facts["features"] = self.control.get(path)
+        self.facts["told"] = self.result_of("retrain")
+        path = f"/retrainings/{self.facts['told']['id']}"
+        self.wait(lambda: self.control.get(path)["state"] in ("releasing", *ENDED), "its release begins")
+        self.facts["asked"] = self.control.get(path)
+
+    def newest_window(self) -> dict[str, Any]:
+        """What the workflow decides by."""
+        found = self.control.get("/drift-reports", endpoint="churn", limit=50)["items"]
+        newest: dict[str, Any] = next(one for one in found if one["complete"] and one["variant"] == "baseline")
+        return newest
+
+    def result_of(self, task: str) -> Any:
+        """What a task of the workflows gave to XCom last."""
+        with closing(sqlite3.connect(self.airflow.home / "airflow.db")) as database:
+            query = "SELECT value FROM xcom WHERE task_id = ? AND key = 'return_value' ORDER BY timestamp DESC"
+            [value] = database.execute(query, [task]).fetchone()
+        return json.loads(value)
 
     def predict(self, customer: str) -> dict[str, Any]:
         status, body = self.ask_predict([next(records(make(1, seed=5)))], customer)
@@ -176,10 +214,30 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
 
 
 def test_both_workflows_are_sound_and_run(loop: Loop) -> None:
-    for text in (loop.facts["etl"], loop.facts["hourly"]):
+    for text in (loop.facts["etl"], loop.facts["calm"], loop.facts["hourly"]):
         assert "state=success" in text
     for task in ("preprocess", "train", "evaluate", "register"):
         assert f"task_id={task}" in loop.facts["etl"], task
+    assert "no drift" in loop.facts["calm"]
+    assert "Branch into skip" in loop.facts["calm"]
+
+
+def test_the_hourly_workflow_has_a_model_trained_when_there_is_drift(loop: Loop) -> None:
+    assert "Branch into retrain" in loop.facts["hourly"]
+    told, found = loop.facts["told"], loop.facts["asked"]
+    assert (found["mode"], found["trigger"], found["reason"]) == (
+        "combined", "person", "drift found by the hourly workflow",
+    )  # fmt: skip
+    assert found["author"].startswith("workflows"), found["author"]
+    assert [event["state"] for event in found["events"]] == ["queued", "training", "accepted", "releasing"]
+    assert told["outcome"] == found["outcome"]
+    assert (
+        found["outcome"]["rows"]["production_train"] > loop.facts["retraining"]["outcome"]["rows"]["production_train"]
+    )
+    job = loop.control.get(f"/jobs/{found['job']}")
+    assert (job["kind"], job["state"]) == ("retrain", "done"), job["error"]
+    release = loop.control.get(f"/releases/{found['release']}")
+    assert release["candidate"]["version"] == found["outcome"]["version"] == "3"
 
 
 def test_who_came_was_answered(loop: Loop) -> None:
@@ -262,6 +320,15 @@ def test_models_and_batches_on_the_data_plane_need_a_key(loop: Loop) -> None:
     assert {"1", loop.facts["retraining"]["outcome"]["version"]} <= versions
 
 
+def test_the_survey_says_how_likely_it_is_that_the_customer_leaves(loop: Loop) -> None:
+    for index, row in enumerate(records(make(6, seed=9))):
+        body = {"customer_id": f"asked-{index}", "answers": {name: row[name] for name in FEATURES}}
+        status, answer = call(loop.system.ports.survey, "POST", "/survey/submit", json.dumps(body).encode())
+        told = json.loads(answer)
+        assert status == 201, answer
+        assert (told["chance_to_leave"] > 0.5) == (told["prediction"] == "yes"), told
+
+
 def test_baselines_can_be_seen_and_made(loop: Loop) -> None:
     names = {one["name"] for one in loop.control.get("/baselines", endpoint="churn")["items"]}
     assert {"churn@1", f"churn@{loop.facts['retraining']['outcome']['version']}"} <= names
@@ -292,10 +359,3 @@ def test_the_survey_s_rows_are_kept_and_pushed(loop: Loop) -> None:
     md5 = newest["result"]["versions"]["data/production.csv"].removeprefix("md5:")
     assert (loop.project.folder / "remote" / "files" / "md5" / md5[:2] / md5[2:]).is_file()
     assert "labelled customers" in loop.project.command("git", "log", "--oneline")
-
-
-def test_features_alone_can_be_retrained_too(loop: Loop) -> None:
-    job = loop.facts["features"]
-    assert job["state"] == "done", job["error"]
-    assert job["payload"]["mode"] == "features"
-    assert job["result"]["rows"]["production"] == 0
