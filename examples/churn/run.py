@@ -26,6 +26,7 @@ AFTER = 600
 """Customers that each chapter waits for."""
 DRIFT = Drift(covariate=True, concept=True)
 NEXT_PORT = 2
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Story:
@@ -138,8 +139,9 @@ class Story:
 @click.option("--stay", is_flag=True, help="Go on until Ctrl-C when the story has ended, to look around.")
 def main(port: int, folder: Path, customers: float, seconds: float, stay: bool) -> None:
     """Train, serve, let the customers change, and watch Tidegate find it, retrain and recover."""
-    for name in ("SIGTERM", "SIGHUP"):
-        signal.signal(getattr(signal, name), _interrupt)
+    for number in ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
+            signal.signal(number, _interrupt)
     try:
         tell(port, folder, customers, seconds, stay)
     except KeyboardInterrupt:
@@ -199,6 +201,10 @@ def summary(story: Story, before: float, during: float, after: float) -> str:
 
 
 def _interrupt(*_: object) -> None:
+    """Once: whoever is impatient would leave parts behind that run on."""
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
+    os.write(1, b"ending ...\n")
     raise KeyboardInterrupt
 
 

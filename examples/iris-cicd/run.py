@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import secrets
 import shutil
 import signal
@@ -17,12 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from parts import mlflow_server, planes, tidegate
+from parts import check_free, mlflow_server, planes, tidegate
 from visitors import Visitors
 
 HERE = Path(__file__).resolve().parent
+MARK = "made-by-iris-cicd"
 RELEASE_SECONDS = 300.0
 ENDED = ("promoted", "rolled_back", "failed", "inconclusive")
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def write_flowers(path: Path) -> list[tuple[list[float], str]]:
@@ -67,8 +70,13 @@ def follow(control: str, key: str) -> dict[str, Any]:
 
 
 def run(folder: Path, port: int, once: bool) -> None:
+    for number in range(port, port + 3):
+        check_free(number)
+    if folder.exists() and any(folder.iterdir()) and not (folder / MARK).exists():
+        raise SystemExit(f"error: {folder} has files that this example did not make; name another folder")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    (folder / MARK).write_text("This folder is emptied when the example begins.\n", "utf-8")
     for name in ("tidegate.yaml", "training.yaml", "training-next.yaml"):
         shutil.copy(HERE / name, folder / name)
     flowers = write_flowers(folder / "iris.csv")
@@ -112,6 +120,14 @@ def run(folder: Path, port: int, once: bool) -> None:
                 threading.Event().wait()
 
 
+def end(*_: object) -> None:
+    """Once: whoever is impatient would leave servers behind that run on."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    os.write(1, b"ending ...\n")
+    raise KeyboardInterrupt
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
@@ -120,7 +136,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=HERE / "run", help="emptied at the beginning")
     parser.add_argument("--once", action="store_true", help="end after the promotion")
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends this program ends its servers
+    for number in SIGNALS:  # whoever ends this program ends its servers
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
+            signal.signal(number, end)
     try:
         run(arguments.folder.resolve(), arguments.port, arguments.once)
     except KeyboardInterrupt:
