@@ -45,13 +45,19 @@ def three_ports() -> int:
         first = free_port()
         if first > 65_000:
             continue
-        try:
-            for port in (first, first + 1, first + 2):
-                with socket.socket() as probe:
-                    probe.bind(("127.0.0.1", port))
-        except OSError:
-            continue
-        return first
+        if free(first, first + 1, first + 2):
+            return first
+
+
+def free(*ports: int) -> bool:
+    try:
+        for port in ports:
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(("127.0.0.1", port))
+    except OSError:
+        return False
+    return True
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +81,10 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         finally:
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
+                until(lambda: "ending" in output.read_text(), "it ends")
+                process.send_signal(signal.SIGINT)  # of somebody impatient
             assert process.wait(60) == 0, output.read_text()
+            assert free(port, port + 1, port + 2), "a server was left behind"
 
 
 def control(story: Story, path: str) -> Any:
@@ -136,6 +145,23 @@ def test_the_notebook_runs(story: Story, monkeypatch: pytest.MonkeyPatch) -> Non
     printed = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
     assert "version 2 answered" in printed
     assert "promoted" in printed
+
+
+@pytest.mark.parametrize("fault", ["port", "folder"])
+def test_what_is_somebody_else_s_is_left_alone(tmp_path: Path, fault: str) -> None:
+    (tmp_path / "theirs").touch()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1] if fault == "port" else three_ports()
+        folder = tmp_path if fault == "folder" else tmp_path / "run"
+        done = subprocess.run(
+            [sys.executable, "run.py", "--port", str(port), "--folder", str(folder)],
+            cwd=EXAMPLE, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert (f"port {port} is in use" if fault == "port" else "did not make") in done.stderr
+    assert [one.name for one in tmp_path.iterdir()] == ["theirs"]
 
 
 def test_the_workflow_calls_commands_that_exist() -> None:
