@@ -5,6 +5,7 @@ make run      or      PYTHONPATH=.. python -m churn.run --port 8000
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -204,7 +205,8 @@ def _interrupt(*_: object) -> None:
     """Once: whoever is impatient would leave parts behind that run on."""
     for number in ENDING:
         signal.signal(number, signal.SIG_IGN)
-    os.write(1, b"ending ...\n")
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        os.write(1, b"ending ...\n")
     raise KeyboardInterrupt
 
 

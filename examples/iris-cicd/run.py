@@ -6,6 +6,7 @@ python run.py [--port 8000] [--folder run] [--once]
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import json
 import os
@@ -124,7 +125,8 @@ def end(*_: object) -> None:
     """Once: whoever is impatient would leave servers behind that run on."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    os.write(1, b"ending ...\n")
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        os.write(1, b"ending ...\n")
     raise KeyboardInterrupt
 
 

@@ -244,7 +244,8 @@ def test_no_orphan_when_the_parent_is_killed(tmp_path: Path, busy: str) -> None:
         f"if {busy}: loaded.runtime.predict({{'x': np.full((1, 2), 7.0)}})\n"
         "threading.Event().wait()\n"
     )
-    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    aside = {**os.environ, "TMPDIR": str(tmp_path)}  # what was put aside cannot go with its owner here
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=aside)
     assert parent.stdout is not None
     try:
         pid = int(parent.stdout.readline())
