@@ -74,7 +74,7 @@ def run(folder: Path, port: int, once: bool) -> None:
     for number in range(port, port + 3):
         check_free(number)
     if folder.exists() and any(folder.iterdir()) and not (folder / MARK).exists():
-        raise SystemExit(f"error: {folder} has files that this example did not make; name another folder")
+        raise SystemExit(f"error: {folder} has files that this example did not make; empty it, or name another folder")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / MARK).write_text("This folder is emptied when the example begins.\n", "utf-8")

@@ -74,7 +74,8 @@ def show(client: ControlClient, endpoint: str, variant: str, start: float | None
     if start is not None:  # an alert about quality names a window too, and the newest one is another
         span = {"since": window["start"], "until": window["start"] + monitor["window_seconds"]}
         made = client.pages(f"{path}/performance", 500, variant=variant, **span)
-        window["performance"] = next((one for one in made if one["basis"] == "prediction"), None)
+        its = (one for one in made if one["basis"] == "prediction" and one["version"] == window["version"])
+        window["performance"] = next(its, None)
     if as_json:
         print_json({"monitor": monitor, "window": window})
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
@@ -117,25 +117,19 @@ def _score_all(task: Task, plan: BatchPlan, path: Path, scorer: Scorer, chunks: 
     written, failed = sum(note.written for note in notes), sum(note.failed for note in notes)
     start = notes[-1].end if notes else Position()
     index = len(notes)
-    seen = start.row
-
-    def told(rows: int) -> None:
-        nonlocal seen
-        seen = min(seen + rows, total)
-        task.progress(seen, total, "scoring")
-
-    task.progress(seen, total, "scoring")
-    scorer.told = told
+    seen = Seen(start.row, lambda row: task.progress(row, total, "scoring"))
+    scorer.told = seen.add
     pending: list[Future[Note]] = []
     with ThreadPoolExecutor(1, "writing") as writer, _Reading(source, start) as pieces:
         for piece in pieces:
+            seen.begin(piece.end.row)
             parts, bad = score(piece, scorer, plan.keep)
             written, failed = written + sum(len(part.numbers) for part in parts), failed + len(bad)
             if failed >= HOPELESS and not written and (fault := scorer.fault):
                 raise ModelFailed(f"the model failed on each of {failed} rows: {fault}")
             pending.append(writer.submit(chunks.write, index, parts, bad, piece.end))
             index += 1
-            told(max(piece.end.row - seen, 0))
+            seen.end()
             while len(pending) > AHEAD or (pending and pending[0].done()):
                 pending.pop(0).result()
         for one in pending:
@@ -163,6 +157,27 @@ def check_columns(source: Source, scorer: Scorer, plan: BatchPlan) -> None:
 def _sums(notes: list[Note]) -> dict[str, int]:
     written, failed = sum(note.written for note in notes), sum(note.failed for note in notes)
     return {"rows": written + failed, "written": written, "failed": failed}
+
+
+class Seen:
+    """Rows that the model was asked about, told as they grow; never beyond the piece that it has, since of rows that it
+    fails on some are asked about several times."""
+
+    def __init__(self, row: int, tell: Callable[[int], None]) -> None:
+        self._row = self._limit = row
+        self._tell = tell
+        tell(row)
+
+    def begin(self, end: int) -> None:
+        """A piece that ends before row ``end``."""
+        self._limit = end
+
+    def add(self, rows: int) -> None:
+        self._row = min(self._row + rows, self._limit)
+        self._tell(self._row)
+
+    def end(self) -> None:
+        self.add(self._limit - self._row)
 
 
 class _Reading:

@@ -29,7 +29,7 @@ MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
 """As the prediction API takes them in CSV."""
 WORDS = {"true": 1.0, "True": 1.0, "TRUE": 1.0, "false": 0.0, "False": 0.0, "FALSE": 0.0}
 """Numbers where a model was trained on booleans."""
-BOOLEANS = {"true": True, "True": True, "1": True, "false": False, "False": False, "0": False}
+BOOLEANS = {word: bool(value) for word, value in WORDS.items()} | {"1": True, "0": False}
 
 
 class CsvSource:

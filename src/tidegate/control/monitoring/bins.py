@@ -22,8 +22,11 @@ MOST_CATEGORIES = 200
 """Categories with a count of their own, the most frequent ones."""
 MOST_REST = 4096
 """Further categories that are known, by a hash of their text; with more, none is called new."""
-_HAIR = 1e-5
-"""Relative; more than a number loses in 32 bits, and a sum of a thousand of them (a large forest's scores: 4.4e-6)."""
+_LOST = 5e-7
+"""Relative; more than a number loses in 32 bits."""
+_ADDED = 1e-5
+"""More than a sum of a thousand of them loses (a large forest's scores: 4.4e-6); of the value, or of the range where that is
+less: times and other numbers far from zero have differences that are small beside them."""
 
 
 def frozen_numbers(values: Floats) -> Column:
@@ -50,7 +53,7 @@ def edges_of(values: Floats) -> Floats:
     """Inner edges for sorted finite ``values``; a bin holds what is at or above its lower edge."""
     distinct = np.unique(values)
     gaps = np.diff(distinct)
-    hair = np.maximum(np.abs(distinct) * _HAIR, 1e-300)
+    hair = np.maximum(tolerance(distinct, float(distinct[0]), float(distinct[-1])), 1e-300)
     if len(gaps):
         hair = np.minimum(hair, np.concatenate(([np.inf], gaps)) / 3)
         hair = np.minimum(hair, np.concatenate((gaps, [np.inf])) / 3)
@@ -62,6 +65,12 @@ def edges_of(values: Floats) -> Floats:
     light = places[(times == 1) & (places > 0)]
     between = distinct[light - 1] / 2 + distinct[light] / 2
     return np.unique(np.concatenate((between, distinct[heavy] - hair[heavy], distinct[heavy] + hair[heavy])))
+
+
+def tolerance(values: Floats, low: float, high: float) -> Floats:
+    """How far from each value a number is still taken for it; the reference goes from ``low`` to ``high``."""
+    sizes = np.abs(values)
+    return np.maximum(sizes * _LOST, np.minimum(sizes, high - low) * _ADDED)
 
 
 def frozen_categories(found: dict[str, int], rows: int) -> Column:
@@ -97,8 +106,8 @@ def count_numbers(reference: Column, edges: Floats, block: Numbers) -> Column:
     if len(present):
         lowest, highest = float(present.min()), float(present.max())
         if reference.low is not None and reference.high is not None:
-            bottom = reference.low - abs(reference.low) * _HAIR
-            top = reference.high + abs(reference.high) * _HAIR
+            under, over = tolerance(np.array((reference.low, reference.high)), reference.low, reference.high)
+            bottom, top = reference.low - under, reference.high + over
             if lowest < bottom or highest > top:
                 outside = int((present < bottom).sum() + (present > top).sum())
         if not (math.isfinite(lowest) and math.isfinite(highest)):

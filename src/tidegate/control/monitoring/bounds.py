@@ -64,14 +64,17 @@ def of_performance(
         )
 
 
-def show_command(endpoint: str, variant: str, start: float, column: str = "") -> str:
-    """For a shell: shows the very window that an alert is about, however much later it is read."""
+def show_command(endpoint: str, variant: str, start: float | None, column: str = "") -> str:
+    """For a shell: shows the very window that an alert is about, however much later it is read; without a ``start`` the
+    newest one."""
     words = ["tidegate", "monitor", "show", endpoint]
     if variant != "baseline":
         words += ["--variant", variant]
     if column:
         words += ["--column", column]
-    return shlex.join([*words, "--start", repr(float(start)).removesuffix(".0")])
+    if start is not None:
+        words += ["--start", repr(float(start)).removesuffix(".0")]
+    return shlex.join(words)
 
 
 def limits_of(name: str, bound: QualityBound, reference: float | None) -> list[tuple[str, float]]:

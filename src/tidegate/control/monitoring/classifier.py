@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm, rankdata
 
 from tidegate.control.monitoring import metrics
+from tidegate.control.monitoring.bins import tolerance
 from tidegate.control.monitoring.records import Kind, Metric
 from tidegate.errors import MissingExtra, UserError
 from tidegate.observations import label_of
@@ -42,8 +43,6 @@ SHARED = 1 / FOLDS + 1 / (FOLDS - 1)
 """Variance of the mean over folds, as a part of that of one: what independent ones would have, and the ratio of rows that
 judge to rows that teach."""
 MOST_NAMED = 10
-NOISE = 1e-5
-"""Relative; more than a thousand additions with 32 bits, the votes of a forest's trees, come to."""
 
 
 class Telling(msgspec.Struct, frozen=True):
@@ -183,7 +182,7 @@ def _snapped(column: Floats, old: int) -> Floats:
     below, above = known[places - 1], known[np.minimum(places, len(known) - 1)]
     with np.errstate(invalid="ignore", over="ignore"):
         nearest = np.where(np.abs(new - below) <= np.abs(new - above), below, above)
-        same = np.abs(new - nearest) <= np.abs(nearest) * NOISE
+        same = np.abs(new - nearest) <= tolerance(nearest, float(known[0]), float(known[-1]))
     return np.concatenate((column[:old], np.where(same, nearest, new)))
 
 

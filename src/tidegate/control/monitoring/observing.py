@@ -147,6 +147,7 @@ def _observation(
     source: str = "drift",
     reference_rows: int = 0,
 ) -> Observation:
+    silent = statistic == "volume" and not report.columns  # nothing is kept of a window in which nothing came
     return Observation(
         endpoint=report.endpoint,
         rule=rule,
@@ -166,5 +167,5 @@ def _observation(
         time=report.created,
         report=report.id,
         text=text,
-        command=show_command(report.endpoint, report.variant, report.start, column),
+        command=show_command(report.endpoint, report.variant, None if silent else report.start, column),
     )

@@ -95,15 +95,16 @@ def _rows(asked: Sequence[tuple[PredictionEvent, Told]], names: Mapping[str, Seq
         for (event, told), begin in zip(asked, first, strict=False)
         for _, row, truth in told
     ]
-    inputs = {
+    given: dict[str, list[Any]] = {  # first, since a table has only so many columns
+        TIME: [event.time for event, _, _ in found],
+        UNIT: [event.unit or event.request_id for event, _, _ in found],
+        target: [truth for _, _, truth in found],
+    }
+    return given | {
         name: [values[place] for _, place, _ in found]
         for name, values in table.items()
-        if name not in ("prediction", "score")
+        if name not in given and name not in ("prediction", "score")
     }
-    inputs[TIME] = [event.time for event, _, _ in found]
-    inputs[UNIT] = [event.unit or event.request_id for event, _, _ in found]
-    inputs[target] = [truth for _, _, truth in found]
-    return inputs
 
 
 def _truth(label: str | None, value: float | None) -> Any:

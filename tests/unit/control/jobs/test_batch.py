@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidegate.control.jobs.batch import BatchPlan, check_columns
+from tidegate.control.jobs.batch import BatchPlan, Seen, check_columns
 from tidegate.control.jobs.chunks import Chunks
 from tidegate.control.jobs.csv_source import CsvSource, blocks, records
 from tidegate.control.jobs.pieces import Piece, Position, Source, Table, score
@@ -295,10 +295,31 @@ def test_a_byte_order_mark_is_no_part_of_the_first_row(tmp_path: Path) -> None:
     assert read(tmp_path) == ({1: 3.0, 2: 7.0}, {})
 
 
+def test_rows_that_are_tried_again_are_seen_once() -> None:
+    told: list[int] = []
+    seen = Seen(5, told.append)
+    seen.begin(15)
+    for rows in (8, 4, 4, 1, 1):
+        seen.add(rows)
+    seen.begin(25)
+    seen.add(3)
+    seen.end()
+    assert told == [5, 13, 15, 15, 15, 15, 18, 25]
+
+
+@pytest.mark.parametrize("text", ["FALSE,false,0", "False,false,0"])
+def test_truth_is_written_in_several_ways(tmp_path: Path, text: str) -> None:
+    """As the prediction API takes it, and as Arrow does: also where Arrow cannot read the block."""
+    (tmp_path / "in.csv").write_text("a,b,c\n" + text + "\n" + "1,2\n")
+    source = CsvSource(tmp_path / "in.csv", dict.fromkeys("abc", "boolean"), "text")
+    [piece] = source.pieces(Position())
+    assert [list(column) for table in piece.tables for column in table.columns] == [[False]] * 3
+
+
 @pytest.mark.parametrize("odd", ["", "0.5,1\n"])
 def test_true_and_false_are_one_and_zero_where_a_model_takes_numbers(tmp_path: Path, odd: str) -> None:
     """As pandas writes the booleans that a model was trained on; ``odd``: a line that Arrow cannot read beside them."""
-    (tmp_path / "in.csv").write_text("a,b\nTrue,2\nfalse,3\n,4\n" + odd)
+    (tmp_path / "in.csv").write_text("a,b\nTRUE,2\nfalse,3\n,4\n" + odd)
     assert results(CsvSource(tmp_path / "in.csv", KINDS, "text"), tmp_path)
     answers, errors = read(tmp_path)
     assert answers == {1: 3.0, 2: 3.0} | ({4: 1.5} if odd else {})

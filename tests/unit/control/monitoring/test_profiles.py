@@ -117,6 +117,13 @@ def test_what_a_compiled_forest_adds_up_in_32_bits_stays_in_its_bin() -> None:
     assert window.outside == 0
 
 
+def test_times_and_other_numbers_far_from_zero_keep_their_differences() -> None:
+    """A hundred-thousandth of the seconds since 1970 is five hours."""
+    day = 1.7e9 + np.linspace(0.0, 86_400.0, 500)
+    late = fold(make_profile({"time": day}), None, {"time": day + 90_000.0}).columns["time"]
+    assert late.outside == 500
+
+
 def test_rows_are_alike_whether_a_column_is_absent_or_missing() -> None:
     rows: dict[str, Any] = {"age": [1.0, 1.0], "children": [2, 2]}
     one = merge(fold(REFERENCE, None, rows), fold(REFERENCE, None, {**rows, "plan": [None, "pro"]}))

@@ -186,6 +186,9 @@ def test_silence_is_an_alert_where_rows_are_expected(store: Store, clock: Manual
     world.next_window()
     alert = world.alerts("firing")["quality:baseline:volume"]
     assert "0 rows came to churn" in alert.text
+    assert alert.command == "tidegate monitor show churn", (
+        "of a window without rows nothing is kept that could be shown"
+    )
     assert [report.note for report in world.reports()] == ["", "no rows"]
     world.send(120)
     world.next_window()

@@ -112,6 +112,16 @@ def test_requests_are_read_some_at_a_time(store: Store) -> None:
     }  # fmt: skip
 
 
+def test_the_truth_is_there_however_many_columns_there_are(store: Store) -> None:
+    wide = {f"c{number}": [1.0] for number in range(1200)}
+    with store.begin() as unit:
+        unit.events.add([event("a", 1.0, values=wide)])
+        unit.feedback.add([label("a")])
+    frame = read(store).frame
+    assert frame[[TIME, UNIT, "churned"]].to_dict("list") == {TIME: [1.0], UNIT: ["u-a"], "churned": ["1"]}
+    assert len(frame.columns) == 1000
+
+
 def test_without_labels_there_are_no_rows(store: Store) -> None:
     assert read(store).frame.empty
 
