@@ -16,6 +16,9 @@ PYTHON ?= $(or $(firstword $(foreach p,python3 python3.13 python3.12 python3.11 
 endif
 BIN := $(VENV)/bin
 
+# The tests start hundreds of processes; what is compiled once is read by all.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Tests that failed run once more, alone: real processes share the machine with whatever else runs there. Both runs stay
 # in the log, and a test that needed the second one is a fault to mend.
 pytest = $(BIN)/python -m pytest $(1) || { [ $$? -eq 1 ] && echo "once more, what failed:" && \
