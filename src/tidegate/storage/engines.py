@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -88,8 +89,7 @@ def _sqlite(url: URL, create: bool) -> Engine:
     def prepare(connection: sqlite3.Connection, _: Any) -> None:
         connection.isolation_level = None  # the driver begins no transactions of its own
         seen[:] = [True]
-        if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-            connection.execute("PRAGMA journal_mode=WAL")
+        _keep_a_log(connection)
         connection.execute("PRAGMA journal_size_limit=67108864")
         connection.execute("PRAGMA cache_size=-16000")
         connection.execute("PRAGMA temp_store=MEMORY")
@@ -103,6 +103,21 @@ def _sqlite(url: URL, create: bool) -> Engine:
     event.listen(engine, "checkout", same_file)
     event.listen(engine, "begin", begin)
     return engine
+
+
+def _keep_a_log(connection: sqlite3.Connection) -> None:
+    """SQLite does not wait for others here, as it does elsewhere: of several that open a new file at once, each in its own
+    process perhaps, one makes the change and the others are told that it is locked."""
+    end = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+                connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() >= end:
+                raise
+            time.sleep(0.01)
 
 
 def _identity(path: Path) -> tuple[int, int]:
